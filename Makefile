@@ -1,0 +1,34 @@
+# Sets itself up: needs Python >= 3.11 and git, nothing else. PYTHON=python3.13 make test uses another Python.
+PYTHON ?= $(firstword $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done))
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench record clean
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## the main job, without a key and without a network
+	@$(BIN)/rlm demo
+
+test: $(READY)  ## all tests, without a network
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## what has to be quiet before a commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@$(MAKE) --no-print-directory test
+
+bench: $(READY)  ## speed, beside the peers in environments of their own
+	$(BIN)/python -m tests.benchmarks.speed
+
+record: $(READY)  ## renew all recordings; needs an OpenAI-compatible server with a model "qwen" at 127.0.0.1:8089
+	RECORD=1 $(BIN)/python -m pytest tests/models
+	RECORD=1 $(BIN)/python -m tests.record
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,276 @@
+"""What a question is asked of: the value model code sees as ``context``, and facts about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rlm_integrations.errors import InvalidInput, MissingExtra
+
+__all__ = ["Context", "ContextSummary", "Document"]
+
+logger = logging.getLogger(__name__)
+
+ACCEPTED = "a str, a list of str or Document, a dict or list of JSON values, or a Context"
+MAX_DEPTH = 100
+HEAD_CHARS = 200
+
+
+class Document(str):
+    """Text that knows where it came from: slice, search and join it like any ``str``, read ``.id`` and ``.metadata``."""
+
+    id: str | None
+    metadata: dict[str, Any]
+
+    def __new__(cls, text: str, *, id: str | None = None, metadata: Mapping[str, Any] | None = None) -> Document:
+        document = super().__new__(cls, text)
+        document.id = id
+        document.metadata = dict(metadata or {})
+        return document
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (str(self), self.id, self.metadata)
+
+
+def _rebuild(text: str, id: str | None, metadata: dict[str, Any]) -> Document:
+    return Document(text, id=id, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSummary:
+    """A context without its text: what traces and records hold of it."""
+
+    type: str
+    chars: int
+    documents: int
+    sha256: str
+    head: str
+
+
+class Context:
+    """A checked context. ``value`` is what model code sees; build one with ``of`` or ``from_files``."""
+
+    __slots__ = ("__dict__", "value")
+
+    value: Any
+
+    def __init__(self, value: Any) -> None:
+        self.value = _checked(value)
+        if not any(text for _, text in self.texts()) and (not self.value or not _is_json(self.value)):
+            raise InvalidInput(f"the context is empty: pass {ACCEPTED} with some text in it")
+
+    @classmethod
+    def of(cls, value: Any) -> Context:
+        """``value`` as a context. Raises ``InvalidInput`` for a type that is not supported, and for an empty one."""
+        return value if isinstance(value, Context) else cls(value)
+
+    @classmethod
+    def from_files(cls, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Context:
+        """One ``Document`` for each file; its id is the path as given, or the path within a folder that was given.
+
+        Folders are read in sorted order, with all folders in them; hidden files and files that are not text are left
+        out (and logged). Text keeps its line ends. HTML is reduced to its text, PDF (extra ``pdf``) too, with a form
+        feed between pages. Raises ``InvalidInput`` for a path that does not exist or a named file that is not text.
+        """
+        if isinstance(paths, str | os.PathLike):
+            paths = [paths]
+        documents: list[Document] = []
+        for given in paths:
+            path = Path(given)
+            if path.is_dir():
+                documents.extend(_read_folder(path))
+            elif path.exists():
+                documents.append(_read_file(path, id=str(given)))
+            else:
+                raise InvalidInput(f"there is no file or folder {str(given)!r}: check the path (from {os.getcwd()})")
+        if not documents:
+            raise InvalidInput("no text files found: name at least one file, or a folder with text files in it")
+        return cls(documents)
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """``(document id, text)`` of all text in order; in JSON values every string is a document, named by its path."""
+        yield from _texts(self.value, "")
+
+    @cached_property
+    def documents(self) -> int:
+        """How many texts there are."""
+        return sum(1 for _ in self.texts())
+
+    @cached_property
+    def chars(self) -> int:
+        """Characters of text in all."""
+        return sum(len(text) for _, text in self.texts())
+
+    @cached_property
+    def type(self) -> str:
+        """The shape of ``value`` in words, e.g. ``list of 12 Document``."""
+        value = self.value
+        if not isinstance(value, list):
+            return type(value).__name__
+        kinds = {type(item).__name__ for item in value}
+        return f"list of {len(value)} {kinds.pop()}" if len(kinds) == 1 else f"list of {len(value)} items"
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of everything in the context: text, ids and metadata."""
+        digest = hashlib.sha256(type(self.value).__name__.encode())
+        for id, text in self.texts():
+            digest.update(f"\0{id}\0{len(text)}\0".encode("utf-8", "surrogatepass"))
+            # In pieces, since encoding 1 GB at once would hold it twice.
+            for start in range(0, len(text), 1 << 20):
+                digest.update(text[start : start + (1 << 20)].encode("utf-8", "surrogatepass"))
+        if _is_json(self.value):
+            digest.update(_dumps(self.value))
+        elif isinstance(self.value, list):
+            digest.update(_dumps([getattr(item, "metadata", {}) for item in self.value]))
+        return digest.hexdigest()
+
+    @cached_property
+    def summary(self) -> ContextSummary:
+        """The description that traces may hold."""
+        head = next((text[:HEAD_CHARS] for _, text in self.texts() if text), "")
+        return ContextSummary(self.type, self.chars, self.documents, self.sha256, head)
+
+    def find(self, quote: str) -> tuple[str, int] | None:
+        """Document id and offset of the first place where ``quote`` stands word for word."""
+        for id, text in self.texts():
+            if (start := text.find(quote)) >= 0:
+                return id, start
+        return None
+
+
+def _checked(value: Any) -> Any:
+    """``value`` with its outer list copied, so that the caller's later changes do not reach a run."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, tuple | list):
+        items = list(value)
+        for index, item in enumerate(items):
+            _check_json(item, f"[{index}]", 1)
+        return items
+    if isinstance(value, dict):
+        _check_json(value, "", 0)
+        return dict(value)
+    raise InvalidInput(f"a context can't be a {type(value).__name__}: pass {ACCEPTED}{_hint(value)}")
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, bytes | bytearray):
+        return " (decode bytes first)"
+    if isinstance(value, os.PathLike):
+        return " (Context.from_files(path) reads files)"
+    if hasattr(value, "page_content") or hasattr(value, "get_content"):
+        return " (a framework's documents go through rlm_integrations' face for that framework)"
+    return ""
+
+
+def _check_json(value: Any, path: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"the context is nested deeper than {MAX_DEPTH} levels at {path[:80]}...")
+    if value is None or isinstance(value, str | int | float):
+        return
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_json(item, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidInput(f"context{path} has the key {key!r}: keys of a dict must be str")
+            _check_json(item, f"{path}.{key}", depth + 1)
+    else:
+        raise InvalidInput(f"context{path} is a {type(value).__name__}: pass {ACCEPTED}{_hint(value)}")
+
+
+def _is_json(value: Any) -> bool:
+    """Whether ``value`` is more than text and lists of text."""
+    if isinstance(value, str):
+        return False
+    return not isinstance(value, list) or not all(isinstance(item, str) for item in value)
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    match value:
+        case str():
+            yield getattr(value, "id", None) or path or "context", value
+        case list() | tuple():
+            for index, item in enumerate(value):
+                yield from _texts(item, f"{path}[{index}]" if path else str(index))
+        case dict():
+            for key, item in value.items():
+                yield from _texts(item, f"{path}.{key}" if path else key)
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, default=str).encode()
+
+
+def _read_folder(folder: Path) -> Iterator[Document]:
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if not path.is_file() or any(part.startswith(".") for part in inside.parts):
+            continue
+        try:
+            yield _read_file(path, id=inside.as_posix())
+        except InvalidInput as error:
+            logger.warning("left out of the context: %s", error)
+
+
+def _read_file(path: Path, id: str) -> Document:
+    suffix = path.suffix.lower()
+    metadata: dict[str, Any] = {"path": str(path)}
+    try:
+        if suffix == ".pdf":
+            pages = _pdf_pages(path)
+            metadata["pages"] = len(pages)
+            text = "\f".join(pages)
+        else:
+            text = _decoded(path)
+            if suffix in (".html", ".htm", ".xhtml"):
+                text = _html_text(text)
+    except OSError as error:
+        raise InvalidInput(f"{str(path)!r} can't be read: {error.strerror or error}") from error
+    return Document(text, id=id, metadata=metadata)
+
+
+def _decoded(path: Path) -> str:
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InvalidInput(
+            f"{str(path)!r} is not text (UTF-8 or UTF-16 expected): convert it to text first, "
+            "or load it with a LangChain or LlamaIndex reader"
+        )
+    return text
+
+
+def _html_text(markup: str) -> str:
+    from bs4 import BeautifulSoup
+
+    soup = BeautifulSoup(markup, "html.parser")
+    for element in soup(["script", "style", "template"]):
+        element.decompose()
+    lines = (line.strip() for line in soup.get_text("\n").splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _pdf_pages(path: Path) -> list[str]:
+    try:
+        from pypdf import PdfReader
+        from pypdf.errors import PyPdfError
+    except ImportError as error:
+        raise MissingExtra("pdf", f"reading {str(path)!r}") from error
+    try:
+        return [page.extract_text() for page in PdfReader(path).pages]
+    except PyPdfError as error:
+        raise InvalidInput(f"{str(path)!r} is not a readable PDF: {error}") from error

@@ -1,0 +1,235 @@
+"""The recursive language model loop, as one generator of effects.
+
+The algorithm of Zhang, Kraska and Khattab, "Recursive Language Models" (arXiv 2512.24601): the root model sees the
+question and a description of the context, writes code that looks into it, may hand pieces to sub-calls, and ends
+with FINAL. A reply is a cell or it is refused; what a cell gives to FINAL is checked (was it typed in blindly? do its
+quotes stand in the context? is it of the type asked for?) and is the answer or goes back with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rlm_integrations.budget import Tally
+from rlm_integrations.context import Context
+from rlm_integrations.engine.answer import AnswerType
+from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens, said
+from rlm_integrations.engine.citations import QuoteNotFound, cite
+from rlm_integrations.engine.conversation import Conversation
+from rlm_integrations.engine.effects import Advance, Branch, Open
+from rlm_integrations.engine.provenance import is_typed_in
+from rlm_integrations.engine.reply import Cell, NoCell, read_reply
+from rlm_integrations.engine.sub_calls import FUNCTIONS, SubCalls
+from rlm_integrations.engine.tree import Tree, new_id, now
+from rlm_integrations.errors import RLMError, TurnsExhausted, WindowExceeded
+from rlm_integrations.events import (
+    CellEnded,
+    CellFailed,
+    CellStarted,
+    Citation,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+    Status,
+)
+from rlm_integrations.ports import CellOutput, Final, Run, Session, SubCall
+
+__all__ = ["run"]
+
+# Ends generation at the closing fence, before a model writes down what its own code might print. An opening fence
+# that names a language passes.
+STOP = "\n```\n"
+MAX_STALE_TURNS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    value: Any
+    status: Status
+    citations: tuple[Citation, ...] = ()
+
+
+def run(
+    tree: Tree, query: str, context: Context, parent: Node | None = None, cell_id: str | None = None
+) -> Branch[RunEnded]:
+    """Answer ``query`` about ``context``; returns the event that ends the run.
+
+    Raises ``TurnsExhausted``, ``BudgetExceeded``, ``ModelError`` or ``SandboxError``, after the event that says so.
+    """
+    depth = parent.depth + 1 if parent else 0
+    node = Node(tree, new_id(), depth, Tally(parent.tally if parent else None))
+    tree.emit(RunStarted(node.id, cell_id, now(), query, context.summary, node.model.name, depth))
+    try:
+        variables = {"context": context.value, "query": query}
+        functions = (*FUNCTIONS, *tree.settings.tools)
+        session: Session = yield Open(tree.settings.sandbox, variables, functions)
+        with tree.using(session):
+            answer = yield from _Turns(node, query, context, session).take()
+    except BaseException as error:
+        tree.emit(RunFailed(node.id, cell_id, now(), said(error), node.tally.report()))
+        raise
+    ended = RunEnded(node.id, cell_id, now(), answer.value, answer.status, answer.citations, node.tally.report())
+    tree.emit(ended)
+    return ended
+
+
+def _start_child(node: Node, query: str, context: Context, cell_id: str) -> Branch[RunEnded]:
+    return run(node.tree, query, context, node, cell_id)
+
+
+class _Turns:
+    """The turns of one run."""
+
+    def __init__(self, node: Node, query: str, context: Context, session: Session) -> None:
+        settings = node.tree.settings
+        self.settings = settings
+        self.node = node
+        self.query = query
+        self.context = context
+        self.session = session
+        # A child answers model code, which takes any JSON value.
+        self.answer_type = AnswerType(Any) if node.depth else settings.answer_type
+        self.talk = Conversation(settings.prompts, query, context, settings.tools, self.answer_type.description)
+        self.sub_calls = SubCalls(node, _start_child)
+        self.turn = 0
+        self.held_back = False
+
+    def take(self) -> Branch[_Answer]:
+        """Take turns until there is an answer."""
+        while True:
+            if reason := self._end_of_turns():
+                return (yield from self._extract(reason))
+            last = self._is_last_call()
+            if last:
+                self.talk.say("last call")
+            try:
+                messages, new = self.talk.outgoing()
+                options = {"stop": [STOP], **self.talk.options()}
+                reply = yield from ask_model(self.node, messages, "turn", self.node.id, new_messages=new, **options)
+            except WindowExceeded as error:
+                if self.turn == 0:
+                    raise
+                return (yield from self._extract(error))
+            self.turn += 1
+            answer = yield from self._read(reply.text, last)
+            if answer:
+                return answer
+
+    def _end_of_turns(self) -> TurnsExhausted | None:
+        if self.turn == self.settings.max_iterations:
+            reason = f"no answer in {self.turn} turns: raise max_iterations, or ask a narrower question"
+        elif self.talk.stale == MAX_STALE_TURNS:
+            reason = f"no answer in {self.turn} turns, and nothing new in the last {MAX_STALE_TURNS}: try another model"
+        else:
+            return None
+        return TurnsExhausted(reason, turns=self.turn)
+
+    def _is_last_call(self) -> bool:
+        """Whether the budget covers one more call of the root and no other; then that call has to end the run."""
+        if self.node.depth or self.settings.on_exhausted == "raise":
+            return False
+        return self.node.tree.meter.is_last(self.node.model.name, estimate_tokens(self.talk.size))
+
+    def _read(self, text: str, last: bool) -> Branch[_Answer | None]:
+        """Run the cell in a reply, or say what is missing."""
+        read = read_reply(text)
+        self.talk.heard(read.kept)
+        match read:
+            case NoCell("prose") if last:
+                return self._parsed(text)
+            case NoCell(problem):
+                self.talk.refuse(problem)
+            case Cell(code) if self.talk.is_echo(code):
+                self.talk.refuse_echo()
+            case Cell(code):
+                output = yield from self._run_cell(code)
+                answer = output.final and self._checked(code, output, output.final, last)
+                if answer:
+                    return answer
+                self.talk.show(code, output, self.settings.max_iterations - self.turn)
+                self.talk.tell(self.sub_calls.notes)
+        return None
+
+    def _run_cell(self, code: str) -> Branch[CellOutput]:
+        """Run a cell to its end, serving the sub-calls that it makes."""
+        tree, run_id, id = self.node.tree, self.node.id, new_id()
+        tree.emit(CellStarted(id, run_id, now(), code))
+        try:
+            step: Any = Run(code, tree.meter.seconds_left())
+            while True:
+                stop: SubCall | CellOutput = yield Advance(self.session, step)
+                if isinstance(stop, CellOutput):
+                    break
+                step = yield from self.sub_calls.serve(stop, id)
+        except BaseException as error:
+            tree.emit(CellFailed(id, run_id, now(), said(error)))
+            raise
+        if stop.restarted:
+            tree.emit(CellFailed(id, run_id, now(), stop.error or "the cell was stopped"))
+        else:
+            tree.emit(CellEnded(id, run_id, now(), stop.stdout, stop.error))
+        return stop
+
+    def _checked(self, code: str, output: CellOutput, final: Final, last: bool) -> _Answer | None:
+        """What was given to FINAL as the answer; None, with the reason said, where it does not count."""
+        if not self.talk.has_shown_output and not last and not self.held_back:
+            sources = ("context", "search", *FUNCTIONS, *self.settings.tools)
+            if is_typed_in([*self.talk.codes, code], sources):
+                self.held_back = True
+                self.talk.say("typed in" if output.stdout.strip() else "typed in, no output")
+                return None
+        try:
+            value = self.answer_type.validate(final.value)
+            citations = cite(self.context, final.quotes)
+        except QuoteNotFound as error:
+            nearest = f"The context has: {error.nearest}" if error.nearest else ""
+            self.talk.say("quote", quote=error.quote, nearest=nearest)
+        except ValueError as error:
+            self.talk.say("answer", reason=str(error))
+        else:
+            return _Answer(value, "complete", citations)
+        return None
+
+    def _extract(self, reason: RLMError) -> Branch[_Answer]:
+        """One last call, which draws the answer from the outputs seen; raises ``reason`` where that is not to be."""
+        if self.settings.on_exhausted == "raise":
+            raise reason
+        node = self.node
+        wanted = self.answer_type.description
+        values = {"query": self.query, "answer_type": f" It must be {wanted}." if wanted else ""}
+        if isinstance(reason, WindowExceeded):
+            messages = new = self.talk.condensed("extraction", **values)
+        else:
+            self.talk.say("extraction", **values)
+            messages, new = self.talk.outgoing()
+        reply = yield from ask_model(node, messages, "extraction", node.id, new_messages=new)
+        read = read_reply(reply.text)
+        if isinstance(read, Cell) and not self.talk.is_echo(read.code):
+            output = yield from self._run_cell(read.code)
+            answer = self._drawn(output)
+        else:
+            answer = self._parsed(reply.text)
+        if answer is None:
+            raise reason
+        return answer
+
+    def _parsed(self, text: str) -> _Answer | None:
+        """An answer given as text when there was no turn left for code."""
+        try:
+            return _Answer(self.answer_type.parse(text), "extracted")
+        except ValueError:
+            return None
+
+    def _drawn(self, output: CellOutput) -> _Answer | None:
+        """The answer that a cell gave in place of the text it was asked for: to FINAL, or printed."""
+        if output.final is None:
+            return self._parsed(output.stdout)
+        try:
+            value = self.answer_type.validate(output.final.value)
+        except ValueError:
+            return None
+        try:
+            return _Answer(value, "extracted", cite(self.context, output.final.quotes))
+        except QuoteNotFound:
+            return _Answer(value, "extracted")

@@ -1,0 +1,82 @@
+"""The kind of answer a run is asked for, and the check of values against it."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+from rlm_integrations.errors import InvalidInput
+
+__all__ = ["AnswerType"]
+
+MAX_SCHEMA_CHARS = 2_000
+
+
+class AnswerType:
+    """``str``, or any type pydantic can validate. ``Any`` takes whatever JSON value model code gave."""
+
+    def __init__(self, type: Any = str) -> None:
+        self.type = type
+        if type is not str:
+            _ = self._adapter
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        # pydantic takes longer to import than all of this package, and most runs ask for text.
+        from pydantic import TypeAdapter
+        from pydantic.errors import PydanticUserError
+
+        try:
+            return TypeAdapter(self.type)
+        except PydanticUserError as error:
+            message = f"output_type={self.type!r} is not a type pydantic can validate: {error.message}"
+            raise InvalidInput(message) from error
+
+    @cached_property
+    def description(self) -> str:
+        """The type in words for the model; empty for text."""
+        if self.type is str or self.type is Any:
+            return ""
+        schema = json.dumps(self._adapter.json_schema())
+        if len(schema) <= MAX_SCHEMA_CHARS:
+            return f"a value (number, str, list, dict) of this JSON schema: {schema}"
+        return f"a value (number, str, list, dict) of the type {self.type}"
+
+    def validate(self, value: Any) -> Any:
+        """``value`` as an answer; ``ValueError`` with a reason the model can act on."""
+        if self.type is not str:
+            return self._validated(value)
+        if value is None or value == "" or (isinstance(value, str) and not value.strip()):
+            raise ValueError("the value is empty")
+        if isinstance(value, str):
+            return str(value)
+        return json.dumps(value, ensure_ascii=False)
+
+    def parse(self, text: str) -> Any:
+        """An answer given as text instead of as a value; ``ValueError`` where it is not one."""
+        if self.type is str:
+            return self.validate(text.strip())
+        text = text.strip()
+        if text.startswith("```"):
+            text = text.partition("\n")[2].rpartition("```")[0]
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        return self._validated(value)
+
+    def _validated(self, value: Any) -> Any:
+        from pydantic import ValidationError
+
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            problems = [
+                f"{'.'.join(map(str, item['loc'])) or 'value'}: {item['msg']}"
+                for item in error.errors(include_url=False, include_context=False, include_input=False)
+            ]
+            raise ValueError("; ".join(problems[:10])) from error

@@ -1,0 +1,140 @@
+"""What one run's model has been told and has said, and whether it still learns anything new."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from rlm_integrations.context import Context
+from rlm_integrations.engine.reply import Problem
+from rlm_integrations.messages import Message
+from rlm_integrations.ports import CellOutput, Tool
+from rlm_integrations.prompts import Prompts
+
+__all__ = ["Conversation"]
+
+STALE_TEMPERATURES = (0.4, 0.7, 1.0)
+MAX_ERROR_CHARS = 4_000
+CONDENSED_CHARS = 8_000
+TURNS_LEFT_SAID = 2
+
+
+class Conversation:
+    """Messages, only ever appended to. What is said is gathered and goes out as one user message."""
+
+    def __init__(
+        self, prompts: Prompts, query: str, context: Context, tools: Mapping[str, Tool], answer_type: str
+    ) -> None:
+        self._prompts = prompts
+        self._query = query
+        # No document can hold a tag that is a hash of all documents, and the same run has the same tag again.
+        digest = hashlib.sha256(f"{context.sha256}\0{query}".encode("utf-8", "surrogatepass"))
+        self._tag = digest.hexdigest()[:12]
+        self._history = [Message("system", prompts.render_system(tools))]
+        question = prompts.render_question(query, context, self._tag, answer_type)
+        self._to_say = [question]
+        self._shown = _squeezed(question.partition(query)[2])
+        self._sent = 0
+        self._last_shown: dict[str, str] = {}  # by code
+        self._outputs: set[str] = set()
+        self.codes: list[str] = []
+        """The cells run so far."""
+        self.stale = 0
+        """Turns since one showed anything new."""
+
+    @property
+    def has_shown_output(self) -> bool:
+        """Whether the model has seen output of any cell."""
+        return bool(self._outputs)
+
+    @property
+    def size(self) -> str:
+        """All text that the next call would send."""
+        return "".join([*(message.content for message in self._history), *self._to_say])
+
+    def say(self, note: str, **values: Any) -> None:
+        """Add a note to what goes out next."""
+        self._to_say.append(self._prompts.note(note, **values))
+
+    def tell(self, remarks: list[str]) -> None:
+        """Add remarks on a cell's sub-calls, and clear the list."""
+        self._to_say.extend(remarks)
+        remarks.clear()
+
+    def outgoing(self) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+        """All messages of the next call, and those of them that are new. What was to be said is one user message."""
+        self._history.append(Message("user", "\n\n".join(self._to_say)))
+        self._to_say.clear()
+        new = self._history[self._sent :]
+        self._sent = len(self._history)
+        return tuple(self._history), tuple(new)
+
+    def condensed(self, note: str, **values: Any) -> tuple[Message, ...]:
+        """A short conversation for a model whose window is full: the question, and the end of what was seen."""
+        seen = "\n\n".join(message.content for message in self._history[2:])[-CONDENSED_CHARS:]
+        asked = f"Question: {self._query}\n\nThe end of what was seen:\n{seen}\n\n{self._prompts.note(note, **values)}"
+        return self._history[0], Message("user", asked)
+
+    def options(self) -> dict[str, Any]:
+        """Model options that help a run that is stuck on: the more turns without news, the higher the temperature."""
+        if not self.stale:
+            return {}
+        return {"temperature": STALE_TEMPERATURES[min(self.stale, len(STALE_TEMPERATURES)) - 1]}
+
+    def heard(self, kept: str) -> None:
+        """Add the model's reply, or what of it is kept."""
+        self._history.append(Message("assistant", kept))
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer a reply that held no cell."""
+        self.stale += 1
+        self.say(problem)
+
+    def is_echo(self, code: str) -> bool:
+        """Whether ``code`` only repeats text that the model was shown from the context."""
+        return _squeezed(code) in self._shown
+
+    def refuse_echo(self) -> None:
+        """Ask about a cell that stands in the context, in place of running it."""
+        self.stale += 1
+        self.say("echo")
+
+    def show(self, code: str, output: CellOutput, turns_left: int) -> None:
+        """Tell what a cell printed, and say so if that is nothing new."""
+        shown = self._show_output(output)
+        if not shown:
+            self.say("no output")
+        if self._last_shown.get(code) == shown:
+            self.stale += 1
+            self.say("same code")
+        elif shown in self._outputs:
+            self.stale += 1
+            self.say("nothing new")
+        else:
+            self.stale = 0
+        self._last_shown[code] = shown
+        self.codes.append(code)
+        if shown:
+            self._outputs.add(shown)
+        if turns_left <= TURNS_LEFT_SAID:
+            self.say("turns left", turns=turns_left)
+
+    def _show_output(self, output: CellOutput) -> str:
+        """Add a cell's output, marked as data; returns what was shown."""
+        parts = [output.stdout.rstrip("\n")] if output.stdout.strip() else []
+        if output.error:
+            error = output.error
+            parts.append(error if len(error) <= MAX_ERROR_CHARS else f"{error[:MAX_ERROR_CHARS]} [...]")
+        shown = "\n".join(parts)
+        if shown:
+            label = "Your code failed" if output.error else "Output"
+            self._to_say.append(f"{label}:\n<output-{self._tag}>\n{shown}\n</output-{self._tag}>")
+        if output.restarted:
+            self.say("restarted")
+        self._shown += " " + _squeezed(output.stdout)
+        return shown
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,80 @@
+"""What the algorithm asks for. It never waits itself: a driver carries the effect out and sends the result back."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from rlm_integrations.messages import Message
+from rlm_integrations.ports import LanguageModel, Resume, Run, Sandbox, Session, Tool
+
+__all__ = ["Advance", "Branch", "CallModel", "CallTool", "CheckModel", "Effect", "Failure", "Gather", "Open"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckModel:
+    """Ask a model that can tell whether its calls can succeed at all; raises ``ModelError`` where they can't."""
+
+    model: LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class CallModel:
+    """One completion; the result is a ``Reply``. Given up after ``limit_s``, as far as the driver can."""
+
+    model: LanguageModel
+    messages: Sequence[Message]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A new sandbox session; the result is the ``Session``, which the algorithm closes."""
+
+    sandbox: Sandbox
+    variables: Mapping[str, Any]
+    functions: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """One step of a session; the result is a ``SubCall`` or a ``CellOutput``."""
+
+    session: Session
+    step: Run | Resume
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """One call of a user's function; the result is what it returned, or a ``Failure`` with what it raised."""
+
+    tool: Tool
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Carry out ``branches``, at most ``width`` at once; the result is their outcomes in order.
+
+    A branch that raised an ``RLMError`` has a ``Failure`` as its outcome; any other exception ends the whole.
+    """
+
+    branches: Sequence[Branch[Any]]
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The outcome of a branch or a tool that raised."""
+
+    error: Exception
+
+
+Effect = CheckModel | CallModel | Open | Advance | CallTool | Gather
+
+T = TypeVar("T")
+Branch = Generator[Effect, Any, T]
+"""A part of the algorithm: yields effects, is sent their results, returns a ``T``."""

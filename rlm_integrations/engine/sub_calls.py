@@ -1,0 +1,175 @@
+"""Serves what model code calls: plain sub-calls, child runs, and the user's tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from rlm_integrations.context import Context
+from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens
+from rlm_integrations.engine.effects import Branch, CallTool, Failure, Gather
+from rlm_integrations.errors import InvalidInput
+from rlm_integrations.events import RunEnded
+from rlm_integrations.messages import Message
+from rlm_integrations.ports import Resume, SubCall
+
+__all__ = ["FUNCTIONS", "SubCalls"]
+
+FUNCTIONS = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "recursive_llm")
+MAX_BATCH = 256
+MAX_NOTED_FAILURES = 5
+# Room in a window for the question around a text, and for the answer.
+WINDOW_SHARE = 0.9
+
+StartChild = Callable[[Node, str, Context, str], Branch[RunEnded]]
+
+
+class _Refused(Exception):
+    """A sub-call that is not made; the message goes back to the model code that asked for it."""
+
+
+class SubCalls:
+    """The sub-calls of one run. ``notes`` gathers what the model should know of them besides their results."""
+
+    def __init__(self, node: Node, start_child: StartChild) -> None:
+        self._node = node
+        self._start_child = start_child
+        self._handlers: dict[str, Callable[..., Branch[Any]]] = {
+            "llm_query": self._llm_query,
+            "llm_query_batched": self._llm_query_batched,
+            "rlm_query": self._rlm_query,
+            "recursive_llm": self._rlm_query,
+            "rlm_query_batched": self._rlm_query_batched,
+        }
+        self.notes: list[str] = []
+        self._cell_id = ""
+
+    def serve(self, call: SubCall, cell_id: str) -> Branch[Resume]:
+        """Carry out one call; a failure is an exception in model code."""
+        self._cell_id = cell_id
+        kwargs = dict(call.kwargs or {})
+        tool = self._node.tree.settings.tools.get(call.name)
+        try:
+            if tool is not None:
+                value = yield from self._call_tool(tool, call.args, kwargs)
+            elif handler := self._handlers.get(call.name):
+                try:
+                    branch = handler(*call.args, **kwargs)
+                except TypeError as error:
+                    raise _Refused(f"{call.name}(){str(error).partition('()')[2]}") from error
+                value = yield from branch
+            else:
+                raise _Refused(f"there is no function {call.name}")
+        except _Refused as refused:
+            return Resume(error=str(refused))
+        return Resume(value=value)
+
+    def _call_tool(self, tool: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Branch[Any]:
+        value = yield CallTool(tool, args, kwargs)
+        if isinstance(value, Failure):
+            raise _Refused(f"{type(value.error).__name__}: {value.error}")
+        return value
+
+    def _llm_query(self, prompt: str) -> Branch[str]:
+        outcomes = yield from self._gather([self._plain(_text(prompt, "prompt"))])
+        return str(_result(outcomes[0]))
+
+    def _llm_query_batched(self, prompts: list[str]) -> Branch[list[str | None]]:
+        texts = [_text(prompt, "prompt") for prompt in _batch(prompts, "prompts")]
+        outcomes = yield from self._gather([self._plain(text) for text in texts])
+        return self._results(outcomes)
+
+    def _rlm_query(self, query: str, context: Any = None) -> Branch[Any]:
+        outcomes = yield from self._gather([self._recursive(_text(query, "query"), context)])
+        return _result(outcomes[0])
+
+    def _rlm_query_batched(self, queries: list[str] | str, contexts: list[Any] | None = None) -> Branch[list[Any]]:
+        parts = [None] * len(_batch(queries, "queries")) if contexts is None else _batch(contexts, "contexts")
+        # One question of many parts is what model code most often means.
+        asked = [queries] * len(parts) if isinstance(queries, str) else _batch(queries, "queries")
+        if len(asked) != len(parts):
+            raise _Refused(f"{len(asked)} queries do not go with {len(parts)} contexts: give as many of each")
+        branches = [self._recursive(_text(query, "query"), part) for query, part in zip(asked, parts, strict=True)]
+        outcomes = yield from self._gather(branches)
+        return self._results(outcomes)
+
+    def _gather(self, branches: list[Branch[Any]]) -> Branch[list[Any]]:
+        outcomes: list[Any] = yield Gather(branches, self._node.tree.settings.max_parallel)
+        return outcomes
+
+    def _results(self, outcomes: list[Any]) -> list[Any]:
+        """Results in order, None for what failed; the reasons are noted. All failed: that is a failure."""
+        failed = [(number, outcome) for number, outcome in enumerate(outcomes) if isinstance(outcome, Failure)]
+        if outcomes and len(failed) == len(outcomes):
+            raise _Refused(f"all {len(failed)} sub-calls failed; the first: {failed[0][1].error}")
+        if failed:
+            reasons = "; ".join(f"number {number}: {outcome.error}" for number, outcome in failed[:MAX_NOTED_FAILURES])
+            self.notes.append(f"{len(failed)} of {len(outcomes)} sub-calls failed (None in their places): {reasons}")
+        return [None if isinstance(outcome, Failure) else outcome for outcome in outcomes]
+
+    def _plain(self, prompt: str) -> Branch[str]:
+        """One call of the recursive model, refused before it starts where it can't fit."""
+        node = self._node
+        self._check_size(prompt)
+        messages = (Message("user", prompt),)
+        reply = yield from ask_model(node, messages, "sub-call", self._cell_id, new_messages=messages)
+        return reply.text
+
+    def _check_size(self, prompt: str) -> None:
+        settings = self._node.tree.settings
+        tokens = estimate_tokens(prompt)
+        window = getattr(settings.recursive_model, "window_tokens", None)
+        room = int(window * WINDOW_SHARE) if isinstance(window, int) else None
+        if room is not None and tokens > room:
+            raise InvalidInput(
+                f"the prompt has about {tokens:,} tokens and {settings.recursive_model.name} takes {window:,}: "
+                f"split the text into pieces of at most {room * 3:,} characters and use llm_query_batched"
+            )
+        left = self._node.tree.meter.tokens_left()
+        if left is not None and tokens > left:
+            raise InvalidInput(
+                f"the prompt has about {tokens:,} tokens and the budget has {left:,} left: send less text, "
+                "for instance only the passages that search() finds"
+            )
+        if not self._node.tree.send(len(prompt)):
+            raise InvalidInput("too much text was sent to sub-calls already: narrow it down in code first")
+
+    def _recursive(self, query: str, part: Any) -> Branch[Any]:
+        """A child run; one plain call where the tree may not get deeper, or without a context."""
+        if part is None:
+            return (yield from self._plain(query))
+        node = self._node
+        settings = node.tree.settings
+        if node.depth == settings.max_depth:
+            text = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
+            return (yield from self._plain(settings.prompts.render_sub_call(query, text)))
+        context = Context.of(part)
+        if not query.strip():
+            raise InvalidInput("the query is empty")
+        if not node.tree.send(context.chars):
+            raise InvalidInput("too much text was sent to sub-calls already: narrow it down in code first")
+        ended = yield from self._start_child(node, query, context, self._cell_id)
+        if ended.status == "extracted":
+            self.notes.append(settings.prompts.note("extracted below"))
+        return ended.answer
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise _Refused(f"{name} must be a str, not {type(value).__name__}")
+    return value
+
+
+def _batch(values: Any, name: str) -> list[Any]:
+    if not isinstance(values, list):
+        raise _Refused(f"{name} must be a list, not {type(values).__name__}")
+    if len(values) > MAX_BATCH:
+        raise _Refused(f"at most {MAX_BATCH} sub-calls go in one batch, not {len(values):,}: narrow down in code first")
+    return values
+
+
+def _result(outcome: Any) -> Any:
+    if isinstance(outcome, Failure):
+        raise _Refused(str(outcome.error))
+    return outcome

@@ -1,0 +1,111 @@
+"""What all runs of one tree share: settings, meter, and the way events leave."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rlm_integrations.budget import Budget, Meter
+from rlm_integrations.engine.answer import AnswerType
+from rlm_integrations.errors import RunCancelled
+from rlm_integrations.events import Event
+from rlm_integrations.ports import LanguageModel, Sandbox, Session, Tool
+from rlm_integrations.prompts import Prompts
+
+__all__ = ["Observer", "Settings", "Tree", "new_id"]
+
+logger = logging.getLogger(__name__)
+
+Observer = Callable[[Event], object]
+
+# Text sent to sub-models may be this many times the context, and always this many characters.
+SENT_PER_CONTEXT = 10
+SENT_CHARS_AT_LEAST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the engine is told once, for any number of runs."""
+
+    model: LanguageModel
+    recursive_model: LanguageModel
+    sandbox: Sandbox
+    max_depth: int = 1
+    max_iterations: int = 20
+    max_parallel: int = 16
+    budget: Budget = Budget()
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    answer_type: AnswerType = field(default_factory=AnswerType)
+    on_exhausted: Literal["extract", "raise"] = "extract"
+    prompts: Prompts = field(default_factory=Prompts)
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Tree:
+    """One root run and all below it. Used by many threads and tasks at once."""
+
+    def __init__(
+        self, settings: Settings, context_chars: int, observers: Sequence[Observer] = (), *, stream_text: bool = False
+    ) -> None:
+        self.settings = settings
+        self.meter = Meter(settings.budget)
+        self.events: list[Event] = []
+        self.stop = threading.Event()
+        self._sessions: set[Session] = set()
+        self.stream_text = stream_text
+        self._observers = tuple(observers)
+        self._sendable_chars = max(SENT_CHARS_AT_LEAST, SENT_PER_CONTEXT * context_chars)
+        self._lock = threading.Lock()
+
+    def emit(self, event: Event) -> None:
+        """Record ``event`` and show it to every observer."""
+        self.events.append(event)
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception:
+                # A broken tracer should not cost the caller a run already paid for.
+                logger.exception("observer %r failed on %s", observer, event.kind)
+
+    @contextmanager
+    def using(self, session: Session) -> Iterator[None]:
+        """Close ``session`` at the end, or as soon as the tree is told to stop."""
+        self._sessions.add(session)
+        try:
+            yield
+        finally:
+            self._sessions.discard(session)
+            session.close()
+
+    def cancel(self) -> None:
+        """Stop a tree that other threads carry out: its cells at once, the rest at the next step."""
+        self.stop.set()
+        for session in list(self._sessions):
+            session.close()
+
+    def check_stop(self) -> None:
+        """Raise ``RunCancelled`` once the tree was told to stop."""
+        if self.stop.is_set():
+            raise RunCancelled("the run was cancelled")
+
+    def send(self, chars: int) -> bool:
+        """Count text on its way to a sub-model; False where it would pass the limit, and nothing is counted."""
+        with self._lock:
+            if chars > self._sendable_chars:
+                return False
+            self._sendable_chars -= chars
+            return True
+
+
+def new_id() -> str:
+    """A fresh id for events: a random UUID."""
+    return str(uuid.uuid4())
+
+
+now = time.time

@@ -1,0 +1,140 @@
+"""Any provider's model, through LiteLLM."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from rlm_integrations.messages import Message, Reply
+from rlm_integrations.models import library, retry
+from rlm_integrations.models.call import Call
+from rlm_integrations.models.provider import Provider
+
+__all__ = ["LiteLLMModel"]
+
+
+class LiteLLMModel:
+    """A model by its LiteLLM name: "openai/gpt-5-mini", "anthropic/...", "ollama/...", "openai/qwen" with ``api_base``.
+
+    ``timeout``: how many seconds a request may leave us without an answer (600 by LiteLLM's default). The ``timeout``
+    option of a call bounds the whole call, retries and the waits between them included.
+    ``max_retries``: for rate limits, server errors, lost connections and timeouts, with exponential backoff; where the
+    server sends ``Retry-After``, that is kept to. Nothing is tried again once streamed text was handed on.
+    ``window_tokens``: from LiteLLM's price map where it is not given.
+    ``options`` go to LiteLLM with each call. Parameters the model does not take are left out (``drop_params=False``
+    makes them an error). One instance serves any number of threads and tasks at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_base: str | None = None,
+        api_key: str | None = None,
+        temperature: float | None = None,
+        timeout: float | None = None,
+        max_retries: int = 3,
+        window_tokens: int | None = None,
+        **options: Any,
+    ) -> None:
+        self._settings = {
+            **options,
+            "model": name,
+            "api_base": api_base,
+            "api_key": api_key,
+            "temperature": temperature,
+            "timeout": timeout,
+        }
+        self._max_retries = max_retries
+        self._window_tokens = window_tokens
+        self._known_provider: Provider | None = None
+        self._not_taken: set[str] = set()
+
+    def __repr__(self) -> str:
+        api_base = self._settings["api_base"]
+        return f"LiteLLMModel({self.name!r}" + (f", api_base={api_base!r})" if api_base else ")")
+
+    @property
+    def name(self) -> str:
+        """The LiteLLM name."""
+        return str(self._settings["model"])
+
+    @property
+    def window_tokens(self) -> int | None:
+        """The size of the context window; None where neither the caller nor LiteLLM's price map says it."""
+        return self._window_tokens or self._provider(library.load()).window_tokens
+
+    def check(self) -> None:
+        """Raise ``ModelNotFound`` or ``MissingKey`` where it is certain, without any network, that no call succeeds."""
+        self._check(library.load())
+
+    async def acheck(self) -> None:
+        """The same, without blocking the event loop while LiteLLM is imported."""
+        self._check(await library.aload())
+
+    def complete(self, messages: Sequence[Message], **options: Any) -> Reply:
+        """The model's reply; blocks until it is there. Failures are raised as ``ModelError``."""
+        litellm = library.load()
+        call = self._call(litellm, messages, options)
+        while True:
+            try:
+                response = litellm.completion(**call.request())
+                if not call.streams:
+                    return call.reply(response)
+                try:
+                    for chunk in response:
+                        call.take(chunk)
+                finally:
+                    _close(response)
+                return call.reply()
+            except Exception as error:  # noqa: BLE001 (the call judges it, and raises what is not to be tried again)
+                wait_s = call.wait_after(error)
+            retry.sleep(wait_s)
+
+    async def acomplete(self, messages: Sequence[Message], **options: Any) -> Reply:
+        """The model's reply, without blocking the event loop."""
+        litellm = await library.aload()
+        call = self._call(litellm, messages, options)
+        while True:
+            try:
+                async with asyncio.timeout(call.retries.seconds_left()):
+                    response = await litellm.acompletion(**call.request())
+                    if not call.streams:
+                        return call.reply(response)
+                    try:
+                        async for chunk in response:
+                            call.take(chunk)
+                    finally:
+                        await response.aclose()
+                    return call.reply()
+            except Exception as error:  # noqa: BLE001 (the call judges it, and raises what is not to be tried again)
+                wait_s = call.wait_after(error)
+            await retry.asleep(wait_s)
+
+    def _call(self, litellm: Any, messages: Sequence[Message], options: dict[str, Any]) -> Call:
+        return Call(
+            self._provider(litellm),
+            self._settings,
+            messages,
+            options,
+            max_retries=self._max_retries,
+            not_taken=self._not_taken,
+        )
+
+    def _check(self, litellm: Any) -> None:
+        provider = self._provider(litellm)
+        if not self._settings["api_key"]:
+            provider.key(self._settings["api_base"])
+
+    def _provider(self, litellm: Any) -> Provider:
+        if self._known_provider is None:
+            self._known_provider = Provider(litellm, self.name, self._settings)
+        return self._known_provider
+
+
+def _close(stream: Any) -> None:
+    """Close a stream that may not have been read to its end; LiteLLM's own wrapper can't do it when not async."""
+    close = getattr(getattr(stream, "completion_stream", None), "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,147 @@
+"""What the engine needs from a model and from a sandbox. Any class with these methods will do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from rlm_integrations.messages import Message, Reply
+
+__all__ = [
+    "CellOutput",
+    "Final",
+    "IsolationReport",
+    "LanguageModel",
+    "Resume",
+    "Run",
+    "Sandbox",
+    "Session",
+    "SubCall",
+    "Tool",
+]
+
+Tool = Callable[..., Any]
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """Answers a list of messages.
+
+    ``options`` may hold ``stop`` (list of str), ``temperature``, ``max_tokens``, ``timeout`` (seconds), ``on_text``
+    (called with each piece of text as it comes) and ``event_id`` (the id of the call's event, for a framework that
+    hangs its own trace under it). A model ignores what it does not know. Failures are raised as ``ModelError``.
+
+    A model may also have ``window_tokens: int | None``, the size of its context window, which lets the engine refuse
+    a sub-call that can't fit before it costs anything.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that usage is reported under."""
+        ...
+
+    def complete(self, messages: Sequence[Message], **options: Any) -> Reply:
+        """The model's reply; blocks until it is there."""
+        ...
+
+    async def acomplete(self, messages: Sequence[Message], **options: Any) -> Reply:
+        """The model's reply, without blocking the event loop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run ``code`` as a cell, for at most ``timeout_s`` (the sandbox's own limit, where that is lower or this is None)."""
+
+    code: str
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with a cell that stopped at a sub-call: the call returns ``value``, or raises with ``error``."""
+
+    value: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubCall:
+    """Model code called a host function and waits. Arguments are JSON values; a ``Document`` stays one."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """What model code gave to ``FINAL``: a JSON value, and the quotes that are said to bear it out."""
+
+    value: Any
+    quotes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CellOutput:
+    """A cell has ended.
+
+    ``stdout`` is what it printed, with the echo of a trailing expression, already cut to the output limit. ``error``
+    is the exception as model code should see it. ``restarted`` means that the cell was killed (its ``error`` says
+    why), that the session goes on in a new worker with the first variables in place, and that all others are lost.
+    """
+
+    stdout: str
+    error: str | None = None
+    final: Final | None = None
+    restarted: bool = False
+
+
+class Session(Protocol):
+    """One REPL: a state machine that is given a step and stops at a sub-call or at the end of the cell.
+
+    Steps come one at a time. ``Run`` is due at first and after a ``CellOutput``, ``Resume`` after a ``SubCall``.
+    """
+
+    def advance(self, step: Run | Resume) -> SubCall | CellOutput:
+        """Carry out a step; blocks. ``SandboxError`` if the session can't go on."""
+        ...
+
+    async def aadvance(self, step: Run | Resume) -> SubCall | CellOutput:
+        """Carry out a step without blocking the event loop; cancelling it kills the cell."""
+        ...
+
+    def close(self) -> None:
+        """End the session at once. May be called from any thread, and twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationReport:
+    """Which layers of confinement are in force on this machine, by name, and why the missing ones are missing."""
+
+    platform: str
+    layers: Mapping[str, bool]
+    missing: Mapping[str, str]
+
+    @property
+    def strict(self) -> bool:
+        """True where every layer is in force."""
+        return all(self.layers.values())
+
+
+class Sandbox(Protocol):
+    """Opens sessions. One sandbox serves any number of threads and tasks at once."""
+
+    def open(self, variables: Mapping[str, Any], functions: Sequence[str]) -> Session:
+        """A session whose namespace holds ``variables`` and, by name, ``functions`` served by the host."""
+        ...
+
+    async def aopen(self, variables: Mapping[str, Any], functions: Sequence[str]) -> Session:
+        """The same without blocking the event loop."""
+        ...
+
+    def report(self) -> IsolationReport:
+        """Which layers are in force here."""
+        ...

@@ -1,0 +1,108 @@
+"""The texts that models are shown, kept as text files, and what fills them in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from inspect import getdoc, signature
+from itertools import islice
+from string import Template
+from typing import Any
+
+from rlm_integrations.context import Context
+
+__all__ = ["Prompts"]
+
+EXCERPT_CHARS = 400
+SHOWN_IDS = 20
+SHOWN_KEYS = 12
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files(__name__).joinpath(f"{name}.txt").read_text("utf-8").strip()
+
+
+@cache
+def _notes() -> Mapping[str, str]:
+    parts = re.split(r"^\[(.+)\]$", _text("notes"), flags=re.MULTILINE)[1:]
+    return {name: text.strip() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Templates (``string.Template``, ``$name``) for everything the engine says to a model."""
+
+    system: str = field(default_factory=lambda: _text("system"))
+    question: str = field(default_factory=lambda: _text("question"))
+    sub_call: str = field(default_factory=lambda: _text("sub_call"))
+    notes: Mapping[str, str] = field(default_factory=_notes)
+
+    def render_system(self, tools: Mapping[str, Callable[..., Any]]) -> str:
+        """The system message: the same for all runs with the same tools, so that providers can cache it."""
+        lines = [f"- {name}{_signature(tool)}: {_first_line(tool)}" for name, tool in tools.items()]
+        return Template(self.system).safe_substitute(tools="\n".join(lines) + "\n" if lines else "")
+
+    def render_question(self, query: str, context: Context, tag: str, answer_type: str) -> str:
+        """The first user message: the question, and what the context looks like."""
+        asked = f"{query}\n\nThe answer must be {answer_type}." if answer_type else query
+        return Template(self.question).safe_substitute(
+            query=asked, shape=_shape(context), excerpts=_excerpts(context, tag)
+        )
+
+    def render_sub_call(self, query: str, text: str) -> str:
+        """The prompt of a plain sub-call about a piece of text."""
+        return Template(self.sub_call).safe_substitute(query=query, text=text)
+
+    def note(self, name: str, **values: Any) -> str:
+        """One of the short remarks that go with a cell's output."""
+        return Template(self.notes[name]).safe_substitute(values)
+
+
+def _signature(tool: Callable[..., Any]) -> str:
+    try:
+        return str(signature(tool))
+    except (TypeError, ValueError):
+        return "(...)"
+
+
+def _first_line(tool: Callable[..., Any]) -> str:
+    return (getdoc(tool) or "a tool").strip().splitlines()[0]
+
+
+def _shape(context: Context) -> str:
+    value = context.value
+    if isinstance(value, str):
+        lines = value.count("\n") + 1
+        return f"`context` is one str of {len(value):,} characters in {lines:,} lines."
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        ids = [id for id, _ in islice(context.texts(), SHOWN_IDS)]
+        more = f" and {len(value) - SHOWN_IDS:,} more" if len(value) > SHOWN_IDS else ""
+        keys = sorted({key for item in value for key in getattr(item, "metadata", {})})[:SHOWN_KEYS]
+        having = f", each with .id and .metadata (keys: {', '.join(map(str, keys))})" if keys else ""
+        return (
+            f"`context` is a list of {len(value):,} documents (str{having}), {context.chars:,} characters in all. "
+            f"Loop over them: for doc in context: for line in doc.splitlines(): ...\nTheir ids: {', '.join(ids)}{more}"
+        )
+    if isinstance(value, dict):
+        names = ", ".join(list(value)[:SHOWN_IDS])
+        return f"`context` is a dict of {len(value):,} JSON values with the keys {names}; {context.chars:,} characters."
+    return f"`context` is a list of {len(value):,} JSON values; {context.chars:,} characters of text."
+
+
+def _excerpts(context: Context, tag: str) -> str:
+    texts = list(islice((text for _, text in context.texts() if text), 2))
+    if not texts:
+        return ""
+    first = texts[0]
+    if len(texts) == 1 and len(first) > 2 * EXCERPT_CHARS:
+        return f"It begins and ends:\n{_data(tag, first[:EXCERPT_CHARS])}\n{_data(tag, first[-EXCERPT_CHARS:])}"
+    label = "It is" if len(texts) == 1 else "The first begins"
+    return f"{label}:\n{_data(tag, first[: 2 * EXCERPT_CHARS])}"
+
+
+def _data(tag: str, text: str) -> str:
+    return f"<context-{tag}>\n{text}\n</context-{tag}>"

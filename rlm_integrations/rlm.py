@@ -1,0 +1,281 @@
+"""``RLM``: the engine with its settings, and every way to ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import inspect
+import keyword
+import queue
+import threading
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, Literal
+
+from rlm_integrations.budget import Budget
+from rlm_integrations.context import Context
+from rlm_integrations.engine.algorithm import run
+from rlm_integrations.engine.answer import AnswerType
+from rlm_integrations.engine.drivers import adrive, drive
+from rlm_integrations.engine.effects import Branch, CheckModel
+from rlm_integrations.engine.sub_calls import FUNCTIONS
+from rlm_integrations.engine.tree import Observer, Settings, Tree
+from rlm_integrations.errors import InvalidInput, RLMError
+from rlm_integrations.events import Event, RunEnded
+from rlm_integrations.ports import LanguageModel, Sandbox, Tool
+from rlm_integrations.result import RLMResult
+
+__all__ = ["RLM"]
+
+MODULES = "re json math datetime collections itertools statistics string textwrap random functools hashlib csv"
+RESERVED = {
+    *FUNCTIONS,
+    *MODULES.split(),
+    *dir(builtins),
+    *keyword.kwlist,
+    *("FINAL", "FINAL_VAR", "SHOW_VARS", "answer", "context", "query", "search"),
+}
+
+
+class RLM:
+    """Answers questions about contexts too long for a prompt.
+
+    Immutable: any number of threads and tasks may use one at once.
+
+    ``model``: a LiteLLM name, or anything with the ``LanguageModel`` port's methods; ``recursive_model`` takes the
+    sub-calls (default: the same). ``max_depth``: levels of child runs below the root; 0 allows plain sub-calls only.
+    ``max_iterations``: turns of one run. ``max_parallel``: sub-calls of one batch in flight. ``budget``: limits of a
+    whole tree. ``sandbox``: a ``ProcessSandbox`` shared by all, by default. ``tools``: functions model code may call
+    by name. ``output_type``: ``str``, or any type pydantic can validate. ``observers``: functions of one ``Event``.
+    ``on_exhausted``: "extract" draws an answer from what was seen when turns or budget run out, "raise" raises.
+    ``api_base`` and ``api_key`` are for models given by name; ``temperature``, ``timeout`` (seconds) and any
+    ``model_options`` are for all.
+
+    Raises ``InvalidInput`` for a setting that can't be used.
+    """
+
+    def __init__(
+        self,
+        model: str | LanguageModel,
+        *,
+        recursive_model: str | LanguageModel | None = None,
+        max_depth: int = 1,
+        max_iterations: int = 20,
+        max_parallel: int = 16,
+        budget: Budget | None = None,
+        sandbox: Sandbox | None = None,
+        tools: Sequence[Tool] = (),
+        output_type: Any = str,
+        observers: Sequence[Observer] = (),
+        on_exhausted: Literal["extract", "raise"] = "extract",
+        api_base: str | None = None,
+        api_key: str | None = None,
+        temperature: float | None = None,
+        timeout: float | None = None,
+        **model_options: Any,
+    ) -> None:
+        _check_int("max_depth", max_depth, 0)
+        _check_int("max_iterations", max_iterations, 1)
+        _check_int("max_parallel", max_parallel, 1)
+        if on_exhausted not in ("extract", "raise"):
+            raise InvalidInput(f"on_exhausted={on_exhausted!r}: pass 'extract' or 'raise'")
+        if budget is not None and not isinstance(budget, Budget):
+            raise InvalidInput(f"budget={budget!r}: pass a Budget, e.g. Budget(max_calls=50)")
+        for observer in observers:
+            if not callable(observer):
+                raise InvalidInput(f"observers holds {observer!r}: pass functions of one Event")
+        given = {"temperature": temperature, "timeout": timeout}
+        options = {**model_options, **{name: value for name, value in given.items() if value is not None}}
+
+        def port(value: str | LanguageModel) -> LanguageModel:
+            if not isinstance(value, str):
+                return _checked_model(value)
+            if not value.strip():
+                raise InvalidInput("model is empty: pass a LiteLLM name such as 'openai/gpt-5-mini'")
+            from rlm_integrations.models import LiteLLMModel
+
+            return LiteLLMModel(value, api_base=api_base, api_key=api_key, **options)
+
+        root = port(model)
+        recursive = root if recursive_model is None else port(recursive_model)
+        by_name = isinstance(model, str) or isinstance(recursive_model, str)
+        if not by_name and (api_base is not None or api_key is not None):
+            raise InvalidInput("api_base and api_key are for models given by name: set them on the model itself")
+        self._settings = Settings(
+            model=root,
+            recursive_model=recursive,
+            sandbox=_default_sandbox() if sandbox is None else sandbox,
+            max_depth=max_depth,
+            max_iterations=max_iterations,
+            max_parallel=max_parallel,
+            budget=budget or Budget(),
+            tools=_named_tools(tools),
+            answer_type=AnswerType(output_type),
+            on_exhausted=on_exhausted,
+            # A model given by name got its options when it was made.
+            model_options={} if isinstance(model, str) else options,
+        )
+        self._observers = tuple(observers)
+
+    @property
+    def settings(self) -> Settings:
+        """What this RLM was made with."""
+        return self._settings
+
+    def completion(self, query: str, context: Any) -> Any:
+        """The answer: a ``str``, or an instance of ``output_type``. See ``run`` for what is raised."""
+        return self.run(query, context).answer
+
+    async def acompletion(self, query: str, context: Any) -> Any:
+        """The answer, without blocking the event loop."""
+        return (await self.arun(query, context)).answer
+
+    def run(self, query: str, context: Any) -> RLMResult:
+        """The answer and all about it. Works anywhere, also inside a running event loop, which it blocks.
+
+        ``context``: a ``str``, a list of ``str`` or ``Document``, a dict or list of JSON values, or a ``Context``.
+        Raises ``InvalidInput`` before any model call, and ``ModelError``, ``BudgetExceeded``, ``TurnsExhausted`` or
+        ``SandboxError`` with ``.partial``, the result as far as it got.
+        """
+        self._check_sync()
+        tree, branch = self._begin(query, context)
+        with _Partial(tree):
+            try:
+                drive(branch, tree.stop)
+            except BaseException:
+                tree.cancel()
+                raise
+        return RLMResult.from_events(tree.events)
+
+    async def arun(self, query: str, context: Any) -> RLMResult:
+        """The same without blocking the event loop. Cancelling the task ends everything below it."""
+        tree, branch = self._begin(query, context)
+        with _Partial(tree):
+            await adrive(branch)
+        return RLMResult.from_events(tree.events)
+
+    def stream(self, query: str, context: Any) -> Iterator[Event]:
+        """Events as they happen, text as it is written, ``RunEnded`` of the root last.
+
+        Closing the iterator cancels the run. Raises what ``run`` raises.
+        """
+        self._check_sync()
+        events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        tree, branch = self._begin(query, context, events.put)
+        return _stream(tree, branch, events)
+
+    def astream(self, query: str, context: Any) -> AsyncIterator[Event]:
+        """The same without blocking the event loop."""
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        tree, branch = self._begin(query, context, events.put_nowait)
+        return _astream(tree, branch, events)
+
+    def _begin(self, query: str, context: Any, reader: Observer | None = None) -> tuple[Tree, Branch[RunEnded]]:
+        if not isinstance(query, str) or not query.strip():
+            raise InvalidInput(f"the question is {query!r}: pass a str with some text")
+        checked = Context.of(context)
+        observers = (*self._observers, reader) if reader else self._observers
+        tree = Tree(self._settings, checked.chars, observers, stream_text=reader is not None)
+        return tree, _root(tree, query, checked)
+
+    def _check_sync(self) -> None:
+        for name, tool in self._settings.tools.items():
+            if inspect.iscoroutinefunction(tool):
+                raise InvalidInput(f"the tool {name} is a coroutine function: use acompletion, arun or astream")
+
+
+def _root(tree: Tree, query: str, context: Context) -> Branch[RunEnded]:
+    models = (tree.settings.model, tree.settings.recursive_model)
+    for model in models[:1] if models[0] is models[1] else models:
+        yield CheckModel(model)
+    return (yield from run(tree, query, context))
+
+
+class _Partial:
+    """Gives an error that leaves a tree the result as far as it got."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, RLMError) and self._tree.events:
+            error.partial = RLMResult.from_events(self._tree.events)
+
+
+def _stream(
+    tree: Tree, branch: Branch[RunEnded], events: queue.SimpleQueue[Event | None]
+) -> Generator[Event, None, None]:
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            drive(branch, tree.stop)
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            events.put(None)
+
+    # Text comes in the middle of a blocking model call, so that call has to wait elsewhere.
+    thread = threading.Thread(target=work, name="rlm-stream", daemon=True)
+    thread.start()
+    try:
+        while (event := events.get()) is not None:
+            yield event
+        thread.join()
+        with _Partial(tree):
+            if failure:
+                raise failure[0]
+    finally:
+        tree.cancel()
+
+
+async def _astream(tree: Tree, branch: Branch[RunEnded], events: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
+    task = asyncio.ensure_future(adrive(branch))
+    task.add_done_callback(lambda _: events.put_nowait(None))
+    try:
+        while (event := await events.get()) is not None:
+            yield event
+        with _Partial(tree):
+            await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@cache
+def _default_sandbox() -> Sandbox:
+    from rlm_integrations.sandbox import ProcessSandbox
+
+    return ProcessSandbox()
+
+
+def _checked_model(model: Any) -> LanguageModel:
+    lacking = [name for name in ("name", "complete", "acomplete") if not hasattr(model, name)]
+    if lacking:
+        raise InvalidInput(
+            f"model is a {type(model).__name__} without {', '.join(lacking)}: pass a LiteLLM name such as "
+            "'openai/gpt-5-mini', or an object with name, complete and acomplete"
+        )
+    return model  # type: ignore[no-any-return]
+
+
+def _named_tools(tools: Sequence[Tool]) -> Mapping[str, Tool]:
+    named: dict[str, Tool] = {}
+    for tool in tools:
+        name = getattr(tool, "__name__", None)
+        if not callable(tool) or not isinstance(name, str) or not name.isidentifier():
+            raise InvalidInput(f"tools holds {tool!r}: pass named functions (def, not lambda)")
+        if name in RESERVED or name.startswith("_"):
+            raise InvalidInput(f"a tool can't be called {name}: model code has that name already; rename the function")
+        if name in named:
+            raise InvalidInput(f"two tools are called {name}: rename one")
+        named[name] = tool
+    return named
+
+
+def _check_int(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInput(f"{name}={value!r}: pass a whole number of at least {least}")

@@ -1,0 +1,188 @@
+"""The lock a worker puts on itself: nothing but computing, and talking on the one descriptor it holds.
+
+Written against the kernel's own interfaces with ctypes: landlock(7), seccomp(2), prctl(2), setrlimit(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+from collections.abc import Callable, Collection
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+LAYERS = (
+    "unprivileged_user",
+    "rlimits",
+    "parent_death_signal",
+    "not_dumpable",
+    "no_new_privileges",
+    "landlock",
+    "seccomp",
+)
+NOBODY = 65534
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+SIGKILL = 9
+LANDLOCK_CREATE, LANDLOCK_RESTRICT = 444, 446
+SECCOMP_MODE_FILTER = 2
+EPERM = 1
+
+# (AUDIT_ARCH of the kernel's headers, number of the seccomp call, allowed calls). A number that is not listed fails
+# with EPERM. ``mmap`` and ``mprotect`` are allowed as long as they do not ask for executable memory.
+_X86_64 = {
+    "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11,
+    "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "sched_yield": 24, "mremap": 25,
+    "madvise": 28, "nanosleep": 35, "getpid": 39, "exit": 60, "gettimeofday": 96, "getrusage": 98, "times": 100,
+    "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108, "sigaltstack": 131, "gettid": 186, "time": 201,
+    "futex": 202, "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230,
+    "exit_group": 231, "getrandom": 318, "membarrier": 324, "rseq": 334,
+}  # fmt: skip
+_AARCH64 = {
+    "close": 57, "lseek": 62, "read": 63, "write": 64, "ppoll": 73, "fstat": 80, "exit": 93, "exit_group": 94,
+    "futex": 98, "nanosleep": 101, "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115,
+    "sched_yield": 124, "restart_syscall": 128, "sigaltstack": 132, "rt_sigaction": 134, "rt_sigprocmask": 135,
+    "rt_sigreturn": 139, "times": 153, "getrusage": 165, "gettimeofday": 169, "getpid": 172, "getuid": 174,
+    "geteuid": 175, "getgid": 176, "getegid": 177, "gettid": 178, "brk": 214, "munmap": 215, "mremap": 216,
+    "mmap": 222, "mprotect": 226, "madvise": 233, "getrandom": 278, "membarrier": 283, "rseq": 293,
+}  # fmt: skip
+_MACHINES = {"x86_64": (0xC000003E, 317, _X86_64), "aarch64": (0xC00000B7, 277, _AARCH64)}
+
+
+def lock(memory_bytes: int, parent: int, skip: Collection[str] = ()) -> dict[str, str | None]:
+    """Confine this process for good. For each layer: None where it is in force, else the reason why it is not.
+
+    ``parent`` is the process whose end must end this one. ``skip`` leaves layers out, for tests of the others.
+    """
+    steps: dict[str, Callable[[], None]] = {
+        "unprivileged_user": _drop_root,
+        "rlimits": lambda: _limit(memory_bytes),
+        "parent_death_signal": lambda: _die_with(parent),
+        "not_dumpable": lambda: _prctl(PR_SET_DUMPABLE, 0),
+        "no_new_privileges": lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1),
+        "landlock": _landlock,
+        "seccomp": _seccomp,
+    }
+    reasons: dict[str, str | None] = {}
+    for layer, step in steps.items():
+        try:
+            if layer in skip:
+                raise OSError("switched off")
+            step()
+            reasons[layer] = None
+        except (OSError, AttributeError, ImportError, ValueError) as error:
+            reasons[layer] = str(error) or type(error).__name__
+    return reasons
+
+
+def unavailable() -> dict[str, str]:
+    """Which of Landlock and seccomp this kernel does not offer, and why; asks without changing anything."""
+    reasons: dict[str, str] = {}
+    for layer, probe in (("landlock", _landlock_abi), ("seccomp", _filter)):
+        try:
+            probe()
+        except (OSError, AttributeError) as error:
+            reasons[layer] = str(error)
+    return reasons
+
+
+def _drop_root() -> None:
+    if os.geteuid() != 0:
+        return
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def _limit(memory_bytes: int) -> None:
+    if resource is None:
+        raise OSError(f"{sys.platform} does not have it")
+    limits = {"RLIMIT_AS": memory_bytes, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0, "RLIMIT_NPROC": 0, "RLIMIT_NOFILE": 8}
+    for name, value in limits.items():
+        number = getattr(resource, name)
+        hard = resource.getrlimit(number)[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        resource.setrlimit(number, (value, value))
+
+
+def _die_with(parent: int) -> None:
+    _prctl(PR_SET_PDEATHSIG, SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _libc() -> ctypes.CDLL:
+    if sys.platform != "linux":
+        raise OSError(f"{sys.platform} does not have it")
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def _prctl(option: int, value: int, pointer: object = 0) -> None:
+    _check(_libc().prctl(option, ctypes.c_ulong(value), pointer, ctypes.c_ulong(0), ctypes.c_ulong(0)))
+
+
+def _landlock_abi() -> int:
+    try:
+        return _check(_libc().syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1)))
+    except OSError as error:
+        raise OSError(f"the kernel has no Landlock ({error.strerror or error})") from None
+
+
+def _landlock() -> None:
+    """A ruleset that handles every right its ABI knows and grants none."""
+    libc, abi = _libc(), _landlock_abi()
+    files = (1 << (16 if abi >= 5 else 15 if abi >= 3 else 14 if abi >= 2 else 13)) - 1
+    rights = struct.pack("<QQQ", files, 0b11, 0b11)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+    ruleset = _check(libc.syscall(LANDLOCK_CREATE, rights, ctypes.c_size_t(len(rights)), ctypes.c_uint(0)))
+    try:
+        _check(libc.syscall(LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(0)))
+    finally:
+        os.close(ruleset)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def _seccomp() -> None:
+    code = _filter()
+    program = _Program(len(code) // 8, code)
+    _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program))
+
+
+def _filter() -> bytes:
+    """The allow-list as classic BPF: one jump for each allowed call, and EPERM for the rest."""
+    machine = os.uname().machine
+    if sys.platform != "linux" or machine not in _MACHINES or sys.maxsize < 2**32:
+        raise OSError(f"no seccomp filter for {sys.platform} on {machine}")
+    if not os.path.exists("/proc/sys/kernel/seccomp/actions_avail") and os.path.exists("/proc/sys"):
+        raise OSError("the kernel has no seccomp filters")
+    arch, _, calls = _MACHINES[machine]
+    allow, refuse, kill = 0x7FFF0000, 0x00050000 | EPERM, 0x80000000
+    load, equal, bits, give = 0x20, 0x15, 0x45, 0x06
+
+    def op(code: int, true: int, false: int, value: int) -> bytes:
+        return struct.pack("=HBBI", code, true, false, value)
+
+    # seccomp_data: number at 0, arch at 4, low half of the third argument (mmap's and mprotect's protection) at 32.
+    program = [op(load, 0, 0, 4), op(equal, 1, 0, arch), op(give, 0, 0, kill), op(load, 0, 0, 0)]
+    for name, number in calls.items():
+        if name in ("mmap", "mprotect"):
+            program += [op(equal, 0, 4, number), op(load, 0, 0, 32), op(bits, 0, 1, 0x4)]
+            program += [op(give, 0, 0, refuse), op(give, 0, 0, allow)]
+        else:
+            program += [op(equal, 0, 1, number), op(give, 0, 0, allow)]
+    return b"".join([*program, op(give, 0, 0, refuse)])

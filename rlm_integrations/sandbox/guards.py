@@ -1,0 +1,316 @@
+"""What guarded loads and stores do at run time, and the builtins that reach attributes by name.
+
+Every parameter is positional-only: source must not be able to set anything by keyword.
+"""
+
+from __future__ import annotations
+
+import _string
+import string
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rlm_integrations.sandbox.policy import NotAllowed, check_store, load_guard
+
+MODEL_MODULE = "__main__"
+
+
+class Facade:
+    """Looks like a module to model code: a name and public members, none of which can be changed."""
+
+    # It must have no __name__: a failing `from json import decoder` would look for it in sys.modules by that name.
+    __slots__ = ("__dict__", "_name")
+
+    def __init__(self, name: str, members: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_name", name)
+        self.__dict__.update(members)
+        self.__dict__["__all__"] = tuple(members)
+
+    def __repr__(self) -> str:
+        return f"<module {self._name!r}>"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{self!r} can't be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{self!r} can't be changed")
+
+    def __getattr__(self, name: str) -> Any:
+        from rlm_integrations.sandbox.hints import attribute_hint
+
+        raise AttributeError(f"module {self._name!r} has no attribute {name!r}{attribute_hint(self._name)}")
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise TypeError(f"{self!r} can't be copied")
+
+
+def is_model_made(obj: object, /) -> bool:
+    """Whether model code defined ``obj``, or the class it is an instance of."""
+    kind = type(obj)
+    if kind.__module__ == MODEL_MODULE:
+        return True
+    if isinstance(obj, type):
+        return obj.__module__ == MODEL_MODULE
+    if kind is types.FunctionType:
+        return bool(obj.__globals__.get("__name__") == MODEL_MODULE)  # type: ignore[attr-defined]
+    return False
+
+
+def own(obj: Any, /) -> Any:
+    """``obj``, if its private attributes are the model's own business."""
+    if type(obj).__module__ == MODEL_MODULE or is_model_made(obj):
+        return obj
+    if type(obj) in (super, types.SimpleNamespace):
+        return obj
+    raise AttributeError(f"private attributes of {_named(obj)} can't be used here")
+
+
+def write(obj: Any, /) -> Any:
+    """``obj``, if model code may set its attributes: anything but classes, functions and modules that are not its own."""
+    if type(obj).__module__ == MODEL_MODULE:
+        return obj
+    if isinstance(obj, type | types.FunctionType | types.ModuleType | Facade) and not is_model_made(obj):
+        raise AttributeError(f"attributes of {_named(obj)} can't be changed here")
+    return obj
+
+
+def unless_error(obj: Any, /) -> Any:
+    """``obj``, unless it is an exception: its ``.obj`` is whatever object the failing code had at hand."""
+    if isinstance(obj, BaseException):
+        raise AttributeError("the attribute 'obj' of an exception can't be used here")
+    return obj
+
+
+def class_of(obj: Any, /) -> Any:
+    """The class of ``obj``; the class of a class is ``type`` as model code knows it."""
+    return Type if isinstance(obj, type) else type(obj)
+
+
+class _TypeMeta(type):
+    def __call__(cls, *args: Any) -> Any:
+        if len(args) != 1:
+            raise TypeError("type() takes one argument here: write a class statement to make a class")
+        return class_of(args[0])
+
+    def __instancecheck__(cls, obj: object) -> bool:
+        return isinstance(obj, type)
+
+    def __subclasscheck__(cls, obj: type) -> bool:
+        return issubclass(obj, type)
+
+    def __repr__(cls) -> str:
+        return "<class 'type'>"
+
+
+class Type(metaclass=_TypeMeta):
+    """``type`` as model code knows it: tells what class something has, and makes none."""
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("a class can't have a metaclass here: use a base class or a decorator")
+
+    def __class_getitem__(cls, item: object) -> Any:
+        return type[item]  # type: ignore[valid-type]
+
+
+Type.__name__ = Type.__qualname__ = "type"
+
+
+def format_of(obj: Any, name: str, /) -> Any:
+    """``obj.format`` or ``obj.format_map``; those of strings load attributes, so they get a formatter that asks."""
+    method = getattr(obj, name)
+    owner = getattr(method, "__self__", None)
+    if type(method) is types.BuiltinMethodType and isinstance(owner, str):
+        template = str.__str__(owner)
+        if name == "format":
+            return lambda *args, **kwargs: safe_format(template, args, kwargs)
+        return lambda mapping, /: safe_format(template, (), mapping)
+    if type(method) is types.MethodDescriptorType and method.__objclass__ is str:
+        if name == "format":
+            return lambda template, /, *args, **kwargs: safe_format(str.__str__(template), args, kwargs)
+        return lambda template, mapping, /: safe_format(str.__str__(template), (), mapping)
+    return method
+
+
+def safe_format(template: str, args: Sequence[Any], kwargs: Mapping[str, Any], /) -> str:
+    """``template.format(...)``, with every attribute in it loaded under the policy."""
+    if not _reaches(template):
+        return template.format(*args, **kwargs) if type(kwargs) is dict else template.format_map(kwargs)
+    return SafeFormatter().vformat(template, args, kwargs)
+
+
+def _reaches(template: str) -> bool:
+    """Whether a replacement field of ``template`` holds more than a plain name or number."""
+    for _, name, spec, _ in _string.formatter_parser(template):
+        if name is not None and ("." in name or "[" in name):
+            return True
+        if spec and "{" in spec and _reaches(spec):
+            return True
+    return False
+
+
+class SafeFormatter(string.Formatter):
+    """``string.Formatter`` whose fields are loaded under the policy."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any], /) -> Any:
+        """The object a replacement field names."""
+        first, rest = _string.formatter_field_name_split(field_name)
+        obj = self.get_value(first, args, kwargs)
+        for is_attribute, key in rest:
+            obj = guarded_getattr(obj, key) if is_attribute else obj[key]
+        return obj, first
+
+
+def _setattr_of(obj: Any, name: str, /) -> Callable[..., None]:
+    """``object.__setattr__`` and ``super().__setattr__``, as frozen and computed attributes need them."""
+    act: Callable[..., None] = object.__setattr__ if name == "__setattr__" else object.__delattr__
+    if obj is object:
+        return lambda target, name, /, *value: act(_model_instance(target), _storable(name), *value)
+    if type(obj) is super:
+        target = obj.__self__
+        return lambda name, /, *value: act(_model_instance(target), _storable(name), *value)
+    raise AttributeError(f"{name!r} of {_named(obj)} can't be used here: use setattr()")
+
+
+def _model_instance(obj: Any) -> Any:
+    if type(obj).__module__ != MODEL_MODULE:
+        raise AttributeError(f"attributes of {_named(obj)} can't be changed here")
+    return obj
+
+
+def guarded_getattr(obj: Any, name: str, /, *default: Any) -> Any:
+    """``getattr`` under the policy."""
+    if len(default) > 1:
+        raise TypeError("getattr expected at most 3 arguments")
+    try:
+        return _load(obj, _exact(name))
+    except AttributeError:
+        if default:
+            return default[0]
+        raise
+
+
+def _load(obj: Any, name: str) -> Any:
+    try:
+        guard = load_guard(name)
+    except NotAllowed as refused:
+        raise AttributeError(refused.msg) from None
+    if guard is None:
+        return getattr(obj, name)
+    if guard == ".class":
+        return class_of(obj)
+    if guard in (".format", ".setattr"):
+        return RUNTIME[guard](obj, name)
+    return getattr(RUNTIME[guard](obj), name)
+
+
+def guarded_hasattr(obj: Any, name: str, /) -> bool:
+    """``hasattr`` under the policy."""
+    try:
+        _load(obj, _exact(name))
+    except AttributeError:
+        return False
+    return True
+
+
+def guarded_setattr(obj: Any, name: str, value: Any, /) -> None:
+    """``setattr`` under the policy."""
+    setattr(write(obj), _storable(name), value)
+
+
+def guarded_delattr(obj: Any, name: str, /) -> None:
+    """``delattr`` under the policy."""
+    delattr(write(obj), _storable(name))
+
+
+def _storable(name: str) -> str:
+    name = _exact(name)
+    try:
+        check_store(name)
+    except NotAllowed as refused:
+        raise AttributeError(refused.msg) from None
+    return name
+
+
+def guarded_dir(obj: Any, /) -> list[str]:
+    """``dir`` of one object, without the names that can't be loaded."""
+    return [name for name in (obj.__all__ if type(obj) is Facade else dir(obj)) if not name.startswith("_")]
+
+
+def guarded_vars(obj: Any, /) -> Any:
+    """``vars`` of an object of the model's own."""
+    return own(obj).__dict__
+
+
+def attrgetter(*names: str) -> Callable[[Any], Any]:
+    """``operator.attrgetter`` under the policy."""
+
+    def walk(obj: Any, path: str) -> Any:
+        for name in _exact(path).split("."):
+            obj = guarded_getattr(obj, name)
+        return obj
+
+    if len(names) == 1:
+        return lambda obj, /: walk(obj, names[0])
+    return lambda obj, /: tuple(walk(obj, name) for name in names)
+
+
+def methodcaller(name: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+    """``operator.methodcaller`` under the policy."""
+    return lambda obj, /: guarded_getattr(obj, name)(*args, **kwargs)
+
+
+def _exact(name: object) -> str:
+    # A subclass of str could say one thing to the check and another to the load.
+    if not isinstance(name, str):
+        raise TypeError("attribute name must be string")
+    return str.__str__(name)
+
+
+def _named(obj: Any) -> str:
+    if isinstance(obj, type | types.FunctionType):
+        return repr(obj.__name__)
+    return f"a {type(obj).__name__!r} object"
+
+
+class Variables(dict[str, Any]):
+    """What ``globals()`` gives: a copy of the variables whose changes reach them."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        super().__init__(visible(namespace))
+        self._namespace = namespace
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        name = _exact(name)
+        if not name.isidentifier() or (name.startswith("__") and name.endswith("__")):
+            raise KeyError(f"no variable can be called {name!r}")
+        super().__setitem__(name, value)
+        self._namespace[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._namespace.pop(name, None)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Set many variables."""
+        for name, value in dict(*args, **kwargs).items():
+            self[name] = value
+
+
+def visible(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables without the machinery."""
+    return {name: value for name, value in _items(namespace) if name[:2] != "__" and name[:1] != "."}
+
+
+def _items(namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    return iter(list(namespace.items()))
+
+
+RUNTIME: dict[str, Callable[..., Any]] = {
+    ".own": own,
+    ".write": write,
+    ".unless_error": unless_error,
+    ".class": class_of,
+    ".format": format_of,
+    ".setattr": _setattr_of,
+}

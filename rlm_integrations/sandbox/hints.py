@@ -1,0 +1,64 @@
+"""What to use in place of something that is not in the sandbox."""
+
+from __future__ import annotations
+
+CONTEXT = "there are no files here: the documents are already in `context`"
+NETWORK = "there is no network here: everything there is to read is in `context`"
+PARALLEL = "there are no threads or processes here: llm_query_batched(prompts) runs calls in parallel"
+PLAIN_CODE = "write the code itself into the cell; ast.literal_eval() and json.loads() read literals"
+SYSTEM = "there is no operating system here: the documents are in `context`, and plain Python works on them"
+
+MODULES = {
+    **dict.fromkeys(("pathlib", "glob", "shutil", "tempfile", "fileinput", "zipfile", "tarfile", "gzip"), CONTEXT),
+    **dict.fromkeys(("socket", "requests", "httpx", "aiohttp", "http", "ftplib", "smtplib", "ssl", "urllib3"), NETWORK),
+    **dict.fromkeys(("threading", "multiprocessing", "_thread", "joblib", "signal"), PARALLEL),
+    **dict.fromkeys(("subprocess", "ctypes", "platform", "resource", "pty", "posix", "getpass", "gc"), SYSTEM),
+    **dict.fromkeys(("pickle", "marshal", "shelve", "dill", "yaml"), "use json; variables live on between cells"),
+    **dict.fromkeys(("pandas", "numpy", "polars", "scipy"), "use csv, statistics, math and collections"),
+    **dict.fromkeys(("nltk", "sklearn", "spacy", "rapidfuzz", "thefuzz"), "use re, difflib, collections and search()"),
+    **dict.fromkeys(("bs4", "lxml", "xml", "html5lib"), "use re and html.unescape()"),
+    **dict.fromkeys(("openai", "anthropic", "litellm", "langchain", "llama_index"), "call llm_query(prompt)"),
+    **dict.fromkeys(("inspect", "dis", "code", "builtins", "importlib", "types", "runpy", "timeit"), PLAIN_CODE),
+    "sqlite3": "search(words) finds passages of `context`; use dicts and sorted() for tables",
+    "dateutil": "use datetime.datetime.strptime() or fromisoformat()",
+    "regex": "use re",
+    "tiktoken": "len(text) // 4 is a fair guess of the number of tokens",
+}
+
+BUILTINS = {
+    "open": CONTEXT,
+    "input": "nobody can answer here: work with `context` and `query`",
+    "eval": PLAIN_CODE,
+    "exec": PLAIN_CODE,
+    "compile": PLAIN_CODE,
+    "breakpoint": "print() what you want to see",
+    "help": "print() what you want to see",
+    "exit": "a cell ends at its last line; FINAL(answer) gives the answer",
+    "quit": "a cell ends at its last line; FINAL(answer) gives the answer",
+}
+
+
+def module_hint(name: str) -> str:
+    """What to use in place of a module, as the end of a sentence; names the modules there are if nothing fits."""
+    if hint := MODULES.get(name.partition(".")[0]):
+        return f"; {hint}"
+    if name.startswith("urllib"):
+        return f"; {NETWORK}"
+    from rlm_integrations.sandbox.modules import names
+
+    return "; the modules here are " + ", ".join(names())
+
+
+def attribute_hint(module: str) -> str:
+    """What to use in place of a function of a module that is only there in part."""
+    if module == "os":
+        return f" here; {SYSTEM}; os.path's functions of strings work"
+    if module == "os.path":
+        return f" here; {CONTEXT}"
+    if module == "sys":
+        return f" here; {SYSTEM}"
+    if module == "io":
+        return f" here; {CONTEXT}"
+    if module == "urllib":
+        return f" here; {NETWORK}"
+    return ""

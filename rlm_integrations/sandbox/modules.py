@@ -1,0 +1,144 @@
+"""The modules model code can import: facades of functions and classes from a list, never modules themselves."""
+
+from __future__ import annotations
+
+import importlib
+import types
+from typing import Any
+
+from rlm_integrations.sandbox import guards, stand_ins
+from rlm_integrations.sandbox.guards import Facade
+from rlm_integrations.sandbox.hints import attribute_hint, module_hint
+
+PRELOADED = "re json math datetime collections itertools statistics string textwrap random functools hashlib csv".split()
+
+# "*" is every public name of the module that is not a module; "-name" takes one away. Stand-ins come from
+# ``REPLACED``.
+MEMBERS = {
+    "abc": "ABC abstractmethod",
+    "array": "array",
+    "ast": "literal_eval",
+    "asyncio": "",
+    "base64": "* -main -encode -decode -test",
+    "binascii": "*",
+    "bisect": "*",
+    "calendar": "*",
+    "cmath": "*",
+    "collections": "*",
+    "collections.abc": "*",
+    "colorsys": "*",
+    "concurrent.futures": "",
+    "contextlib": "",
+    "copy": "copy deepcopy Error error",
+    "csv": "*",
+    "dataclasses": "* -make_dataclass -dataclass",
+    "datetime": "*",
+    "decimal": "*",
+    "difflib": "*",
+    "enum": "* -EnumMeta -EnumType -global_enum -global_str -global_enum_repr -global_flag_repr",
+    "fractions": "*",
+    "functools": "* -wraps -update_wrapper -WRAPPER_ASSIGNMENTS -WRAPPER_UPDATES -get_cache_token",
+    "graphlib": "*",
+    "hashlib": "* -file_digest",
+    "heapq": "*",
+    "hmac": "new digest compare_digest",
+    "html": "escape unescape",
+    "html.parser": "HTMLParser",
+    "io": "StringIO BytesIO",
+    "itertools": "*",
+    "json": "* -detect_encoding",
+    "keyword": "*",
+    "math": "*",
+    "numbers": "*",
+    "operator": "* -attrgetter -methodcaller",
+    "os": "",
+    "os.path": "basename dirname join split splitext normpath commonprefix commonpath isabs relpath sep",
+    "pprint": "",
+    "queue": "Queue LifoQueue PriorityQueue SimpleQueue Empty Full",
+    "random": "* -SystemRandom",
+    "re": "* -template",
+    "secrets": "token_hex token_urlsafe choice randbelow",
+    "shlex": "split quote join",
+    "statistics": "*",
+    "string": "* -Formatter",
+    "struct": "*",
+    "sys": "",
+    "textwrap": "*",
+    "time": "*",
+    "traceback": "",
+    "types": "SimpleNamespace MappingProxyType NoneType GeneratorType FunctionType LambdaType",
+    "typing": "* -get_type_hints -ForwardRef -evaluate_forward_ref -get_args -get_protocol_members",
+    "unicodedata": "*",
+    "urllib": "",
+    "urllib.parse": "* -unwrap",
+    "uuid": "UUID uuid3 uuid4 uuid5 NAMESPACE_DNS NAMESPACE_URL NAMESPACE_OID NAMESPACE_X500",
+    "warnings": "",
+    "zlib": "compress decompress crc32 adler32 error",
+}
+REPLACED: dict[str, dict[str, Any]] = {
+    "abc": {"ABCMeta": "use `class X(ABC)`, or metaclass=ABCMeta in a class statement"},
+    "asyncio": stand_ins.ASYNCIO,
+    "concurrent.futures": stand_ins.FUTURES,
+    "dataclasses": {"dataclass": stand_ins.dataclass},
+    "functools": {"wraps": stand_ins.wraps, "update_wrapper": stand_ins.update_wrapper},
+    "operator": {"attrgetter": guards.attrgetter, "methodcaller": guards.methodcaller},
+    "os": {"linesep": "\n", "sep": "/", "getcwd": lambda: "/", "cpu_count": lambda: 1},
+    "string": {"Formatter": guards.SafeFormatter},
+    "warnings": stand_ins.WARNINGS,
+    "concurrent": {},
+    "urllib": {},
+}
+
+
+def names() -> list[str]:
+    """The modules there are."""
+    return sorted(MEMBERS)
+
+
+def build() -> dict[str, Facade]:
+    """Facades of all modules, by name. Imports them, so it is called once, before the lock."""
+    # strptime and IDNA are imported by C code at their first use.
+    for late in ("_strptime", "encodings.idna", "encodings.latin_1", "encodings.utf_16", "encodings.cp1252"):
+        importlib.import_module(late)
+    facades: dict[str, Facade] = {}
+    # Deepest first, so that a package finds its parts.
+    for name in sorted({*MEMBERS, *REPLACED}, key=lambda name: -name.count(".")):
+        members = _members(name)
+        members.update(REPLACED.get(name, {}))
+        members.update({part.rpartition(".")[2]: facades[part] for part in facades if part.rpartition(".")[0] == name})
+        facades[name] = Facade(name, members)
+    return facades
+
+
+def _members(name: str) -> dict[str, Any]:
+    words = MEMBERS.get(name, "").split()
+    if not words:
+        return {}
+    module = importlib.import_module(name)
+    wanted = [word for word in words if word[0] not in "*-"]
+    if "*" in words:
+        wanted += [*(getattr(module, "__all__", None) or dir(module))]
+    left_out = {word[1:] for word in words if word[0] == "-"}
+    found: dict[str, Any] = {}
+    for member in wanted:
+        value = getattr(module, member, None)
+        if member not in left_out and not member.startswith("_") and not isinstance(value, types.ModuleType):
+            if hasattr(module, member):
+                found[member] = value
+    return found
+
+
+class Importer:
+    """``__import__`` of a cell: gives facades, and says what to use in place of anything else."""
+
+    def __init__(self, facades: dict[str, Facade]) -> None:
+        self.facades = facades
+
+    def __call__(self, name: str, scope: Any = None, local: Any = None, wanted: Any = (), level: int = 0, /) -> Facade:
+        if level or name not in self.facades:
+            raise ModuleNotFoundError(f"no module named {name!r} here{module_hint(name)}", name=name)
+        facade = self.facades[name if wanted else name.partition(".")[0]]
+        for member in wanted or ():
+            if member != "*" and member not in facade.__dict__:
+                raise ImportError(f"cannot import name {member!r} from {name!r}{attribute_hint(name)}", name=name)
+        return facade

@@ -1,0 +1,152 @@
+"""One REPL: a namespace, the names served by the host, and cells run in it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rlm_integrations.context import Document
+from rlm_integrations.sandbox import trace
+from rlm_integrations.sandbox.builtin_names import cell_builtins, printer
+from rlm_integrations.sandbox.guards import Facade, visible
+from rlm_integrations.sandbox.output import Streams, clean
+from rlm_integrations.sandbox.policy import ECHO, compile_cell, compile_plain
+from rlm_integrations.sandbox.search import Index
+from rlm_integrations.sandbox.stand_ins import event_loop
+from rlm_integrations.sandbox.values import Unsendable, plain
+
+MAX_QUOTES = 1_000
+
+
+class SubCallError(RuntimeError):
+    """A call served by the host failed; the message says why."""
+
+
+class Repl:
+    """A session's namespace. ``call`` carries a served function's call to the host and returns its outcome."""
+
+    def __init__(
+        self,
+        variables: dict[str, Any],
+        functions: Sequence[str],
+        facades: dict[str, Facade],
+        call: Callable[[str, list[Any], dict[str, Any]], Any],
+        max_output_chars: int,
+        policy: bool = True,
+    ) -> None:
+        # Dataclasses look up their module by name.
+        module = sys.modules["__main__"] = types.ModuleType("__main__")
+        self._namespace = namespace = vars(module)
+        namespace.clear()
+        namespace["__name__"], namespace["__doc__"] = "__main__", None
+        self._streams = Streams(max_output_chars)
+        self._policy = policy
+        if policy:
+            namespace["__builtins__"] = cell_builtins(facades, namespace, self._streams)
+        self._given = variables
+        self._final: tuple[Any, list[str]] | None = None
+        self._host_names: dict[str, Any] = {name: _served(name, call) for name in functions}
+        self._host_names |= {
+            "FINAL": self._make_final(),
+            "FINAL_VAR": self._make_final_var(),
+            "SHOW_VARS": self._make_show_vars(),
+            "search": _make_search(variables.get("context", "")),
+            "print": printer(self._streams),
+        }
+        namespace.update(variables)
+        namespace["answer"] = {"content": None, "ready": False}
+        self._cells = 0
+
+    def run(self, source: str) -> tuple[str, str | None, tuple[Any, list[str]] | None]:
+        """Run a cell: what it printed, with the echo of a trailing expression; its error; its final value."""
+        self._cells += 1
+        self._final = None
+        output = self._streams.fresh()
+        filename = f"{trace.CELL}{self._cells}>"
+        namespace = self._namespace
+        namespace.update(self._host_names)
+        namespace.pop(ECHO, None)
+        error = None
+        try:
+            trace.remember(filename, source)
+            code = (compile_cell if self._policy else compile_plain)(source, filename)
+            outcome = eval(code, namespace)
+            if code.co_flags & inspect.CO_COROUTINE:
+                event_loop().run_until_complete(outcome)
+            echo = namespace.pop(ECHO, None)
+            if echo is not None:
+                self._streams.stdout = output
+                output.write((echo if isinstance(echo, str) else repr(echo)) + "\n")
+            self._take_answer()
+        except BaseException as raised:
+            error = self._described(raised, filename)
+        return output.text(), error, self._final
+
+    def _described(self, error: BaseException, filename: str) -> str:
+        try:
+            text = trace.describe(error, filename, [*self._namespace, *self._given])
+        except BaseException as second:
+            text = f"{type(error).__name__} (it can't be shown: {type(second).__name__})"
+        # Frames hold what the cell held; a MemoryError leaves none to spare.
+        error.__traceback__ = None
+        return clean(text)
+
+    def _take_answer(self) -> None:
+        answer = self._namespace.get("answer")
+        if self._final is None and type(answer) is dict and answer.get("ready"):
+            answer["ready"] = False
+            self._final = (plain(answer.get("content")), [])
+
+    def _make_final(self) -> Callable[..., None]:
+        def FINAL(value: Any, quotes: Any = ()) -> None:
+            if self._final is not None:
+                return
+            quotes = [quotes] if isinstance(quotes, str) else list(quotes)
+            if len(quotes) > MAX_QUOTES:
+                raise Unsendable(f"more than {MAX_QUOTES:,} quotes: cite the ones that bear the answer out")
+            self._final = (plain(value), [str(quote) for quote in plain(quotes)])
+
+        return FINAL
+
+    def _make_final_var(self) -> Callable[..., None]:
+        final = self._make_final()
+
+        def FINAL_VAR(name: Any, quotes: Any = ()) -> None:
+            if type(name) is str and name.isidentifier() and name in visible(self._namespace):
+                name = self._namespace[name]
+            final(name, quotes)
+
+        return FINAL_VAR
+
+    def _make_show_vars(self) -> Callable[[], dict[str, str]]:
+        def SHOW_VARS() -> dict[str, str]:
+            hidden = self._host_names.keys() | self._given.keys() | {"answer"}
+            made = visible(self._namespace).items()
+            return {name: _short(value) for name, value in made if name not in hidden and type(value) is not Facade}
+
+        return SHOW_VARS
+
+
+def _short(value: Any) -> str:
+    kind = type(value).__name__
+    return f"{kind} of {len(value)}" if isinstance(value, str | list | dict | set | tuple) else kind
+
+
+def _served(name: str, call: Callable[[str, list[Any], dict[str, Any]], Any]) -> Callable[..., Any]:
+    def served(*args: Any, **kwargs: Any) -> Any:
+        return call(name, plain(args), plain(kwargs))
+
+    served.__name__ = served.__qualname__ = name
+    return served
+
+
+def _make_search(context: Any) -> Callable[..., list[Document]]:
+    index = Index(context)
+
+    def search(words: str | Sequence[str], n: int = 5) -> list[Document]:
+        return [*index.search(words, n)]
+
+    return search

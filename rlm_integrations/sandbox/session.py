@@ -1,0 +1,360 @@
+"""A session of ``ProcessSandbox``: one worker at a time, spoken to in steps that a driver waits for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rlm_integrations.errors import SandboxError, WireError
+from rlm_integrations.ports import CellOutput, Final, Resume, Run, SubCall
+from rlm_integrations.sandbox import wire
+from rlm_integrations.sandbox.launcher import Launcher
+from rlm_integrations.sandbox.output import clean, cut
+from rlm_integrations.sandbox.waiting import Steps, Wait, adrive, drive
+
+__all__ = ["ProcessSession"]
+
+MAX_RESTARTS = 3
+MAX_SOURCE_BYTES = 200_000
+START_S = 60.0
+# Delivering a context: no worker that reads at all is slower than this.
+DELIVERY_BYTES_PER_S = 2_000_000
+BATCH_CHARS = 1 << 20
+READ_BYTES = 1 << 16
+
+
+class _Lost(Exception):
+    """The worker is of no more use; the message completes "the cell was stopped: ..."."""
+
+
+class ProcessSession:
+    """One REPL in a process of its own; if a cell kills it, the next cell gets a new one with the first variables."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        variables: Mapping[str, Any],
+        functions: Sequence[str],
+        *,
+        timeout_s: float,
+        memory_bytes: int,
+        max_output_chars: int,
+        strict: bool,
+        policy: bool = True,
+    ) -> None:
+        self._launcher, self._variables, self._functions = launcher, dict(variables), list(functions)
+        self._timeout_s, self._memory_bytes, self._max_output_chars = timeout_s, memory_bytes, max_output_chars
+        self._strict, self._policy = strict, policy
+        self._cell: str | None = None
+        self._left_s = 0.0
+        self._restarts = 0
+        self._note = ""
+        self._closed = False
+        self._lock = threading.Lock()
+        self._busy = False
+        self.layers: Mapping[str, str | None] = {}
+        self._worker: _Worker | None = _Worker(launcher, memory_bytes)
+
+    def advance(self, step: Run | Resume) -> SubCall | CellOutput:
+        """Carry out a step; blocks."""
+        return drive(self._advance(step))
+
+    async def aadvance(self, step: Run | Resume) -> SubCall | CellOutput:
+        """Carry out a step without blocking the event loop; cancelling it ends the session."""
+        return await adrive(self._advance(step))
+
+    def close(self) -> None:
+        """End the worker at once. An ``advance`` that waits in another thread raises ``SandboxError``."""
+        with self._lock:
+            self._closed = True
+            worker = self._worker
+            if worker is None:
+                return
+            worker.kill()
+            # The thread that waits on the socket closes it, so that its number can't come to mean another one.
+            if not self._busy:
+                worker.close()
+                self._worker = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def start(self) -> Steps[None]:
+        """Have a worker that is ready for a cell. Raises ``SandboxError`` if there can't be one."""
+        if self._worker is not None and self._worker.layers is not None:
+            if not self._worker.is_spoilt():
+                return
+            self._restart()
+            self._note = "the worker was lost between two cells, and all variables with it; `context` is in place"
+        if self._worker is None:
+            self._worker = _Worker(self._launcher, self._memory_bytes)
+        worker = self._worker
+        try:
+            yield from worker.start(self._opening(), self._variables)
+        except _Lost as lost:
+            raise SandboxError(
+                f"the worker {lost} before its first cell: it has {self._memory_bytes >> 20} MB, "
+                "raise ProcessSandbox(memory_mb=...) if the context needs more"
+            ) from None
+        self.layers = worker.layers or {}
+        if self._strict:
+            for layer in ("landlock", "seccomp"):
+                if (reason := self.layers.get(layer, "unknown")) is not None:
+                    raise SandboxError(f"isolation='strict' needs {layer}: {reason}")
+
+    def _opening(self) -> dict[str, Any]:
+        return {
+            "functions": self._functions,
+            "variables": list(self._variables),
+            "max_output_chars": self._max_output_chars,
+            "policy": self._policy,
+        }
+
+    def _advance(self, step: Run | Resume) -> Steps[SubCall | CellOutput]:
+        with self._turn():
+            if isinstance(step, Run):
+                if self._cell is not None:
+                    raise SandboxError("a Run came while a sub-call waits for its Resume")
+                if len(step.code.encode("utf-8", "replace")) > MAX_SOURCE_BYTES:
+                    return CellOutput("", f"the cell is longer than {MAX_SOURCE_BYTES:,} bytes: write less code")
+                yield from self.start()
+                self._cell = secrets.token_hex(16)
+                self._left_s = self._limit_s = min(self._timeout_s, step.timeout_s or self._timeout_s)
+                message = {"type": "run", "cell": self._cell, "code": step.code}
+            else:
+                if self._cell is None:
+                    raise SandboxError("a Resume came while no sub-call waits for one")
+                message = {"type": "resume", "error": step.error, "value": None}
+                if step.error is None:
+                    message["value"] = wire.tagged(step.value)
+            try:
+                return (yield from self._exchange(message))
+            except (_Lost, WireError) as lost:
+                if self._closed:
+                    raise SandboxError("the session was closed while a cell ran") from None
+                self._restart()
+                reason = f"the cell was stopped: the worker {lost}"
+                if isinstance(lost, WireError):
+                    reason = f"the cell was stopped: the worker sent {lost}"
+                return CellOutput("", f"{reason}. All variables were lost; `context` is in place.", restarted=True)
+
+    def _exchange(self, message: dict[str, Any]) -> Steps[SubCall | CellOutput]:
+        worker = self._worker
+        assert worker is not None
+        try:
+            data = wire.frame(message)
+        except ValueError as error:
+            data = wire.frame({"type": "resume", "error": f"the answer can't be passed on: {error}", "value": None})
+        started = time.monotonic()
+        late = _Lost(f"took longer than {self._limit_s:g} s")
+        yield from worker.send(data, started + self._left_s, late)
+        answer = yield from worker.receive(started + self._left_s, late)
+        self._left_s -= time.monotonic() - started
+        if not isinstance(answer, wire.Call | wire.Done):
+            raise WireError("a frame out of order")
+        if answer.cell != self._cell:
+            raise WireError("a frame of another cell")
+        if isinstance(answer, wire.Call):
+            if answer.name not in self._functions:
+                raise WireError("a call of a function that was not offered")
+            return SubCall(answer.name, tuple(answer.args), answer.kwargs)
+        self._cell = None
+        return self._output(answer)
+
+    def _output(self, done: wire.Done) -> CellOutput:
+        # The worker has done both; but a worker that was taken over may say anything.
+        limit = 7 * self._max_output_chars + 1000
+        error = None if done.error is None else clean(cut(done.error, 20_000))
+        final = None if done.final is None else Final(done.final[0], tuple(done.final[1]))
+        restarted = bool(self._note)
+        if self._note:
+            error = f"{error}\n({self._note})" if error else f"({self._note})"
+            self._note = ""
+        return CellOutput(clean(cut(done.stdout, limit)), error, final, restarted)
+
+    def _restart(self) -> None:
+        """Drop the worker; the next cell gets a new one."""
+        self._drop()
+        self._restarts += 1
+        if self._restarts > MAX_RESTARTS:
+            raise SandboxError(f"the sandbox lost its worker {self._restarts} times in one session")
+
+    def _drop(self) -> None:
+        self._cell = None
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.close()
+            self._worker = None
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise SandboxError("the session is closed")
+            if self._busy:
+                raise SandboxError("the session is busy with another step")
+            self._busy = True
+        try:
+            yield
+        except BaseException as error:
+            # A cancelled or failed step leaves a worker in the middle of something.
+            self._closed = self._closed or not isinstance(error, SandboxError) or self._cell is None
+            raise
+        finally:
+            with self._lock:
+                self._busy = False
+                if self._closed:
+                    self._drop()
+
+
+class _Worker:
+    """The host's end of one worker."""
+
+    def __init__(self, launcher: Launcher, memory_bytes: int) -> None:
+        self._launcher, self._memory_bytes = launcher, memory_bytes
+        self._socket, self._worker_end = socket.socketpair()
+        self._socket.setblocking(False)
+        self._reader = wire.FrameReader()
+        self._handle: int | None = None
+        self._pid: int | None = None
+        self.layers: Mapping[str, str | None] | None = None
+        self._blocked = self._launch()
+
+    def _launch(self) -> int | None:
+        """Ask for the process; a descriptor to wait for, if the request does not fit in right now."""
+        blocked = self._launcher.launch(self._worker_end, self._memory_bytes)
+        if blocked is None:
+            self._worker_end.close()
+        return blocked
+
+    def start(self, opening: Mapping[str, Any], variables: Mapping[str, Any]) -> Steps[None]:
+        deadline = time.monotonic() + START_S
+        late = _Lost(f"did not start within {START_S:g} s")
+        while self._blocked is not None:
+            if not (yield Wait(self._blocked, deadline, write=True)):
+                raise late
+            yield Wait()
+            self._blocked = self._launch()
+        try:
+            hello = yield from self.receive(deadline, late, handles=True)
+            if not isinstance(hello, wire.Hello):
+                raise WireError("no greeting")
+            self._pid = hello.pid
+            yield from self.send(wire.frame(opening), deadline, late)
+            for value in variables.values():
+                yield from self._deliver(value)
+            ready = yield from self.receive(time.monotonic() + START_S, late)
+        except WireError as error:
+            raise _Lost(f"sent {error}") from None
+        if not isinstance(ready, wire.Ready):
+            raise _Lost("sent a frame out of order")
+        self.layers = ready.layers
+
+    def _deliver(self, value: Any) -> Steps[None]:
+        shape = "list" if type(value) is list else "dict" if type(value) is dict else "value"
+        yield from self._post(wire.frame({"shape": shape}))
+        parts: Any = value.items() if shape == "dict" else value if shape == "list" else [value]
+        batch: list[Any] = []
+        texts: list[str] = []
+        size = 0
+        for part in parts:
+            batch.append(wire.tagged(part, texts))
+            size += _weight(part)
+            if size > BATCH_CHARS:
+                yield from self._post_batch(batch, texts)
+                batch, texts, size = [], [], 0
+        yield from self._post_batch(batch, texts)
+        yield from self._post(wire.frame(None))
+
+    def _post_batch(self, batch: list[Any], texts: list[str]) -> Steps[None]:
+        for text in texts:
+            for data in wire.text_frames(text):
+                yield from self._post(data)
+        yield from self._post(wire.frame(batch))
+
+    def _post(self, data: bytes) -> Steps[None]:
+        deadline = time.monotonic() + START_S + len(data) / DELIVERY_BYTES_PER_S
+        yield from self.send(data, deadline, _Lost("did not take its variables"))
+        yield Wait()
+
+    def send(self, data: bytes, deadline: float, late: _Lost) -> Steps[None]:
+        """All of ``data``, or ``_Lost``."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                if not (yield Wait(self._socket.fileno(), deadline, write=True)):
+                    raise late from None
+            except OSError:
+                raise _Lost("died (out of memory, or a crash in native code)") from None
+
+    def receive(self, deadline: float, late: _Lost, handles: bool = False) -> Steps[Any]:
+        """The next message, parsed. Raises ``_Lost``, or ``WireError`` for bytes no worker of ours sends."""
+        while (body := self._reader.next()) is None:
+            try:
+                data = self._read(handles)
+            except BlockingIOError:
+                if not (yield Wait(self._socket.fileno(), deadline)):
+                    raise late from None
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                raise _Lost("died (out of memory, or a crash in native code)")
+            self._reader.feed(data)
+            if time.monotonic() > deadline:
+                raise late
+        return wire.parse(body)
+
+    def _read(self, handles: bool) -> bytes:
+        if not handles:
+            return self._socket.recv(READ_BYTES)
+        data, received, _, _ = socket.recv_fds(self._socket, READ_BYTES, 1)
+        if received:
+            self._handle = received[0]
+        return data
+
+    def is_spoilt(self) -> bool:
+        """Whether it died, or sent something unasked."""
+        if self._reader.buffer:
+            return True
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with contextlib.suppress(OSError):
+            if self._handle is not None:
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            elif self._pid is not None:
+                os.kill(self._pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        self._socket.close()
+        self._worker_end.close()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def _weight(part: Any) -> int:
+    if isinstance(part, str):
+        return 16 + (0 if len(part) > wire.LONG_CHARS else len(part))
+    return 16 + len(part) * 64 if isinstance(part, dict | list) else 64

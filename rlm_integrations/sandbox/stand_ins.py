@@ -1,0 +1,241 @@
+"""Parts of the standard library that need what a worker has not (threads, sockets), made of what it has."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import pprint
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rlm_integrations.sandbox.guards import Facade, write
+from rlm_integrations.sandbox.output import Streams
+from rlm_integrations.sandbox.trace import format_exc
+
+
+class _Timer:
+    """Stands where an event loop has its selector: nothing ever becomes ready, only time passes."""
+
+    def select(self, timeout: float | None) -> list[Any]:
+        if timeout is None:
+            raise RuntimeError("the event loop waits for something that can never happen here")
+        if timeout > 0:
+            time.sleep(timeout)
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class Loop(asyncio.BaseEventLoop):
+    """An event loop with tasks and timers, and without sockets, threads or signals."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._selector = _Timer()
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Calls ``func`` at once; the future is done."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+_loop: Loop | None = None
+
+
+def event_loop() -> Loop:
+    """The worker's one event loop."""
+    global _loop
+    if _loop is None or _loop.is_closed():
+        _loop = Loop()
+        asyncio.set_event_loop(_loop)
+    return _loop
+
+
+def _run(main: Any, *, debug: bool | None = None) -> Any:
+    """``asyncio.run``."""
+    loop = event_loop()
+    if loop.is_running():
+        raise RuntimeError("asyncio.run() can't be called from a running event loop: await the coroutine")
+    if not asyncio.iscoroutine(main):
+        raise ValueError(f"a coroutine was expected, got {main!r}")
+    return loop.run_until_complete(main)
+
+
+async def _to_thread(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """``asyncio.to_thread``, which calls ``func`` here, as there are no threads."""
+    return func(*args, **kwargs)
+
+
+_ASYNC_NAMES = (
+    "gather sleep wait wait_for as_completed create_task shield timeout timeout_at TaskGroup Semaphore BoundedSemaphore "
+    "Lock Event Condition Queue LifoQueue PriorityQueue QueueEmpty QueueFull Future Task CancelledError TimeoutError "
+    "InvalidStateError FIRST_COMPLETED FIRST_EXCEPTION ALL_COMPLETED iscoroutine iscoroutinefunction isfuture "
+    "ensure_future current_task all_tasks Barrier"
+)
+ASYNCIO: dict[str, Any] = {
+    **{name: getattr(asyncio, name) for name in _ASYNC_NAMES.split()},
+    "run": _run,
+    "to_thread": _to_thread,
+    "get_event_loop": event_loop,
+    "new_event_loop": event_loop,
+    "get_running_loop": asyncio.get_running_loop,
+    "set_event_loop": lambda loop, /: None,
+}
+
+
+class Executor:
+    """``ThreadPoolExecutor`` without threads: each call runs where it is submitted, in order."""
+
+    def __init__(self, max_workers: int | None = None, *args: Any, **kwargs: Any) -> None:
+        self._closed = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        """The finished future of ``fn(*args, **kwargs)``."""
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def map(self, fn: Callable[..., Any], *iterables: Any, timeout: Any = None, chunksize: int = 1) -> Iterator[Any]:
+        """The results in order."""
+        futures = [self.submit(fn, *args) for args in zip(*iterables, strict=False)]
+        return (future.result() for future in futures)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """No more calls."""
+        self._closed = True
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.shutdown()
+
+
+FUTURES: dict[str, Any] = {
+    "ThreadPoolExecutor": Executor,
+    "ProcessPoolExecutor": Executor,
+    "Executor": Executor,
+    **{
+        name: getattr(concurrent.futures, name)
+        for name in "Future as_completed wait TimeoutError CancelledError FIRST_COMPLETED FIRST_EXCEPTION ALL_COMPLETED "
+        "InvalidStateError".split()
+    },
+}
+
+
+def wraps(wrapped: Any, /) -> Callable[[Any], Any]:
+    """``functools.wraps`` with nothing to configure."""
+    return lambda wrapper, /: update_wrapper(wrapper, wrapped)
+
+
+def update_wrapper(wrapper: Any, wrapped: Any, /) -> Any:
+    """``functools.update_wrapper`` with nothing to configure."""
+    return functools.update_wrapper(write(wrapper), wrapped)
+
+
+def dataclass(cls: Any = None, /, **options: Any) -> Any:
+    """``dataclasses.dataclass``, for classes of the model's own."""
+
+    def decorate(cls: Any, /) -> Any:
+        # Fields make match patterns, which load attributes unguarded: those of a string lead out.
+        if issubclass(cls, str):
+            raise TypeError("a dataclass can't be a str here")
+        return dataclasses.dataclass(**options)(write(cls))
+
+    return decorate if cls is None else decorate(cls)
+
+
+WARNINGS: dict[str, Any] = {
+    "warn": lambda *args, **kwargs: None,
+    "filterwarnings": lambda *args, **kwargs: None,
+    "simplefilter": lambda *args, **kwargs: None,
+}
+_CONTEXTLIB = (
+    "contextmanager asynccontextmanager suppress closing aclosing nullcontext ExitStack AsyncExitStack "
+    "ContextDecorator AbstractContextManager"
+)
+
+
+def _exit(status: object = None, /) -> None:
+    raise SystemExit(status)
+
+
+_SYS: dict[str, Any] = {
+    **{name: getattr(sys, name) for name in "maxsize version version_info byteorder maxunicode float_info".split()},
+    "argv": (),
+    "exit": _exit,
+    "getsizeof": sys.getsizeof,
+    "getrecursionlimit": sys.getrecursionlimit,
+    "setrecursionlimit": lambda limit, /: sys.setrecursionlimit(max(100, min(int(limit), 10_000))),
+    "intern": sys.intern,
+}
+
+
+def stream_facades(streams: Streams) -> dict[str, Facade]:
+    """The modules that have to do with where output goes: sys, contextlib, pprint, traceback."""
+
+    class Stream:
+        """``sys.stdout``: whatever ``print`` writes to."""
+
+        __slots__ = ()
+        encoding = "utf-8"
+
+        def write(self, text: str) -> int:
+            written: int = streams.stdout.write(text)
+            return written
+
+        def flush(self) -> None:
+            pass
+
+        def isatty(self) -> bool:
+            return False
+
+    @contextlib.contextmanager
+    def redirect_stdout(target: Any, /) -> Iterator[Any]:
+        before, streams.stdout = streams.stdout, target
+        try:
+            yield target
+        finally:
+            streams.stdout = before
+
+    def pretty(obj: Any, stream: Any = None, **options: Any) -> None:
+        (streams.stdout if stream is None else stream).write(pprint.pformat(obj, **options) + "\n")
+
+    def print_exc(*args: Any, **options: Any) -> None:
+        streams.stdout.write(format_exc())
+
+    stdout = Stream()
+    return {
+        "sys": Facade("sys", {**_SYS, "stdout": stdout, "stderr": stdout}),
+        "pprint": Facade("pprint", {"pprint": pretty, "pp": pretty, "pformat": pprint.pformat}),
+        "traceback": Facade("traceback", {"format_exc": format_exc, "print_exc": print_exc}),
+        "contextlib": Facade(
+            "contextlib",
+            {
+                **{name: getattr(contextlib, name) for name in _CONTEXTLIB.split()},
+                "redirect_stdout": redirect_stdout,
+                "redirect_stderr": redirect_stdout,
+            },
+        ),
+    }

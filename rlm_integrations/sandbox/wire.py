@@ -1,0 +1,228 @@
+"""Frames between host and worker: a length, a kind, a body. JSON and raw text only, never pickle.
+
+Both sides use this module. What comes from a worker is untrusted: ``parse`` checks every type and raises ``WireError``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlm_integrations.context import Document
+from rlm_integrations.errors import WireError
+
+HEADER = struct.Struct("!IB")
+JSON, TEXT, TEXT_END = 1, 2, 3
+MAX_FRAME_BYTES = 8 << 20
+MAX_NODES = 1_000_000
+MAX_DEPTH = 100
+CHUNK_CHARS = 1 << 20
+# Longer strings travel as raw UTF-8 in frames of their own, so that no side holds them a second time.
+LONG_CHARS = 1 << 16
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A worker has started."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker is locked and holds its variables. For each layer: None where it is in force, or the reason why not."""
+
+    layers: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Model code called a host function."""
+
+    cell: str
+    name: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The cell has ended. ``final`` is None or ``(value, quotes)``."""
+
+    cell: str
+    stdout: str
+    error: str | None
+    final: tuple[Any, list[str]] | None
+
+
+def frame(message: Mapping[str, Any]) -> bytes:
+    """One JSON frame. Raises ``ValueError`` for what JSON can't hold (an int of more than 4,300 digits)."""
+    body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return HEADER.pack(len(body), JSON) + body
+
+
+def text_frames(text: str) -> Iterator[bytes]:
+    """``text`` as raw UTF-8, cut between characters; lone surrogates pass unchanged."""
+    last = max(0, len(text) - 1) // CHUNK_CHARS * CHUNK_CHARS
+    for start in range(0, last + 1, CHUNK_CHARS):
+        body = text[start : start + CHUNK_CHARS].encode("utf-8", "surrogatepass")
+        yield HEADER.pack(len(body), TEXT_END if start == last else TEXT) + body
+
+
+def loads(body: bytes | bytearray) -> Any:
+    return json.loads(body.decode("utf-8", "surrogatepass"))
+
+
+def tagged(value: Any, long_texts: list[str] | None = None) -> Any:
+    """A JSON value or ``Document`` as pure JSON. Strings over ``LONG_CHARS`` are put into ``long_texts``, if given."""
+    kind = type(value)
+    if kind is str or isinstance(value, str):
+        if long_texts is not None and len(value) > LONG_CHARS:
+            long_texts.append(value)
+            text: Any = {"$": "text"}
+        else:
+            text = str(value)
+        if kind is str or not isinstance(value, Document):
+            return text
+        return {"$": "document", "text": text, "id": value.id, "metadata": tagged(value.metadata, long_texts)}
+    if isinstance(value, dict):
+        if "$" in value:
+            return {"$": "dict", "items": [[str(key), tagged(item, long_texts)] for key, item in value.items()]}
+        return {str(key): tagged(item, long_texts) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [tagged(item, long_texts) for item in value]
+    return value
+
+
+def untagged(value: Any, long_texts: Iterator[str] = iter(())) -> Any:
+    """The inverse of ``tagged``. Raises ``WireError`` for a tag that is not well-formed."""
+    kind = type(value)
+    if kind is list:
+        return [item if type(item) is str else untagged(item, long_texts) for item in value]
+    if kind is not dict:
+        return value
+    if "$" not in value:
+        return {key: item if type(item) is str else untagged(item, long_texts) for key, item in value.items()}
+    match value:
+        case {"$": "text", **rest} if not rest:
+            for text in long_texts:
+                return text
+        case {"$": "document", "text": text, "id": str() | None as id, "metadata": dict() as metadata, **rest} if not rest:
+            text = untagged(text, long_texts)
+            metadata = untagged(metadata, long_texts)
+            if type(text) is str and type(metadata) is dict:
+                return Document(text, id=id, metadata=metadata)
+        case {"$": "dict", "items": list() as items, **rest} if not rest:
+            if all(type(item) is list and len(item) == 2 and type(item[0]) is str for item in items):
+                return {key: untagged(item, long_texts) for key, item in items}
+    raise WireError("a malformed tag in a frame")
+
+
+def parse(body: bytes | bytearray) -> Hello | Ready | Call | Done:
+    """A worker's message with every type checked."""
+    message = _loads_untrusted(body)
+    match message:
+        case {"type": "done", "cell": str() as cell, "stdout": str() as stdout, "error": str() | None as error, **rest}:
+            match rest:
+                case {"final": None}:
+                    return Done(cell, stdout, error, None)
+                case {"final": {"value": value, "quotes": list() as quotes}} if all(type(q) is str for q in quotes):
+                    return Done(cell, stdout, error, (_decoded(value), quotes))
+        case {"type": "call", "cell": str() as cell, "name": str() as name, "args": list() as args, "kwargs": kwargs}:
+            kwargs = _decoded(kwargs)
+            if type(kwargs) is dict:
+                return Call(cell, name, _decoded(args), kwargs)
+        case {"type": "hello", "pid": int() as pid} if type(pid) is int and pid > 1:
+            return Hello(pid)
+        case {"type": "ready", "layers": dict() as layers}:
+            if all(reason is None or type(reason) is str for reason in layers.values()):
+                return Ready(layers)
+    raise WireError("a frame that is no message")
+
+
+def _decoded(value: Any) -> Any:
+    try:
+        return untagged(value)
+    except RecursionError:
+        raise WireError("a frame nested too deeply") from None
+
+
+def _loads_untrusted(body: bytes | bytearray) -> Any:
+    if _nodes(body) > MAX_NODES:
+        raise WireError(f"a frame of more than {MAX_NODES:,} values")
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_refused, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise WireError("a frame that is not JSON") from None
+    _check_depth(value)
+    return value
+
+
+def _nodes(body: bytes | bytearray) -> int:
+    count = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if count <= MAX_NODES:
+        return count
+    # Commas inside of strings are only text.
+    bare = _STRINGS.sub(b"", body)
+    return bare.count(b",") + bare.count(b"[") + bare.count(b"{")
+
+
+def _check_depth(value: Any) -> None:
+    level, depth = [value], 0
+    while level := [item for part in level for item in _parts(part)]:
+        depth += 1
+        # A tag around a container adds levels of its own.
+        if depth > 4 * MAX_DEPTH:
+            raise WireError("a frame nested too deeply")
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    if type(value) is list:
+        parts: Sequence[Any] = value
+    elif type(value) is dict:
+        parts = list(value.values())
+    else:
+        return ()
+    return [part for part in parts if type(part) is list or type(part) is dict]
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number - number != 0:
+        raise ValueError("a number too large for a float")
+    return number
+
+
+@dataclass(slots=True)
+class FrameReader:
+    """Cuts a worker's bytes into JSON frames, holding at most one frame and one read."""
+
+    buffer: bytearray = field(default_factory=bytearray)
+
+    def feed(self, data: bytes) -> None:
+        """Add what was read."""
+        self.buffer += data
+
+    def next(self) -> bytearray | None:
+        """The body of the next whole frame, or None. Raises ``WireError`` as soon as a header is not a worker's."""
+        if len(self.buffer) < HEADER.size:
+            return None
+        length, kind = HEADER.unpack_from(self.buffer)
+        if kind != JSON or length > MAX_FRAME_BYTES:
+            raise WireError(f"a frame of kind {kind} and {length:,} bytes (at most {MAX_FRAME_BYTES:,} of kind {JSON})")
+        end = HEADER.size + length
+        if len(self.buffer) < end:
+            return None
+        body = self.buffer[HEADER.size : end]
+        del self.buffer[:end]
+        return body

@@ -1,0 +1,152 @@
+"""The process model code runs in: it locks itself, takes its variables, and runs one cell after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from rlm_integrations.sandbox import confine, wire
+from rlm_integrations.sandbox.guards import Facade
+from rlm_integrations.sandbox.repl import Repl, SubCallError
+from rlm_integrations.sandbox.values import MAX_CHARS, Unsendable
+
+CONNECTION = 3
+
+
+def main(memory_bytes: int, parent: int, facades: dict[str, Facade], skip: tuple[str, ...] = ()) -> None:
+    """Serve the host on descriptor ``CONNECTION`` until it closes the other end. Never returns."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _say_hello()
+    layers = confine.lock(memory_bytes, parent, skip)
+    with contextlib.suppress(EOFError, OSError):
+        _serve(_Host(), facades, layers)
+    os._exit(0)
+
+
+def _say_hello() -> None:
+    """Tell the host which process this is, with a handle that can't come to mean another one."""
+    hello = wire.frame({"type": "hello", "pid": os.getpid()})
+    with socket.socket(fileno=os.dup(CONNECTION)) as host:
+        if not hasattr(os, "pidfd_open"):
+            host.sendall(hello)
+            return
+        handle = os.pidfd_open(os.getpid())
+        socket.send_fds(host, [hello], [handle])
+        os.close(handle)
+
+
+def _serve(host: _Host, facades: dict[str, Facade], layers: dict[str, str | None]) -> None:
+    opening = host.message()
+    variables = {name: host.value() for name in opening["variables"]}
+    repl = Repl(
+        variables, opening["functions"], facades, host.call, opening["max_output_chars"], policy=opening["policy"]
+    )
+    host.send({"type": "ready", "layers": layers})
+    while True:
+        step = host.message()
+        host.cell = step["cell"]
+        stdout, error, final = repl.run(step["code"])
+        host.finish(stdout, error, final)
+
+
+class _Host:
+    """The worker's end of the wire."""
+
+    def __init__(self) -> None:
+        self.cell = ""
+
+    def message(self) -> dict[str, Any]:
+        kind, body = self._frame()
+        message: dict[str, Any] = wire.loads(body)
+        return message
+
+    def value(self) -> Any:
+        """A variable: its shape, then its parts in batches, long texts in raw frames before the batch they stand in."""
+        shape = self.message()["shape"]
+        whole: Any = {} if shape == "dict" else []
+        texts: list[str] = []
+        while True:
+            kind, body = self._frame()
+            if kind != wire.JSON:
+                texts.append(self._text(kind, body))
+                del body
+                continue
+            batch = wire.loads(body)
+            if batch is None:
+                return whole[0] if shape == "value" else whole
+            taken = _taking(texts)
+            parts = [wire.untagged(item, taken) for item in batch]
+            del texts[:]
+            whole.update(parts) if shape == "dict" else whole.extend(parts)
+
+    def _text(self, kind: int, body: bytes) -> str:
+        text = body.decode("utf-8", "surrogatepass")
+        while kind == wire.TEXT:
+            kind, body = self._frame()
+            # On a local of one reference CPython grows the string in place: there is never a second copy.
+            text += body.decode("utf-8", "surrogatepass")
+        return text
+
+    def call(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """What the host answers to a call of one of its functions. Raises ``SubCallError`` if it failed."""
+        self.send(
+            {
+                "type": "call",
+                "cell": self.cell,
+                "name": name,
+                "args": wire.tagged(args),
+                "kwargs": wire.tagged(kwargs),
+            }
+        )
+        answer = self.message()
+        if answer["error"] is not None:
+            raise SubCallError(answer["error"])
+        return wire.untagged(answer["value"])
+
+    def finish(self, stdout: str, error: str | None, final: tuple[Any, list[str]] | None) -> None:
+        """The cell has ended."""
+        done = {"type": "done", "cell": self.cell, "stdout": stdout, "error": error, "final": None}
+        if final is not None:
+            done["final"] = {"value": wire.tagged(final[0]), "quotes": final[1]}
+        try:
+            self.send(done)
+        except Unsendable as refused:
+            self.send({**done, "final": None, "error": f"{error or ''}{refused}"})
+
+    def send(self, message: dict[str, Any]) -> None:
+        data = memoryview(wire.frame(message))
+        if len(data) > wire.MAX_FRAME_BYTES:
+            raise Unsendable(f"{len(data):,} bytes at once are too many: pass pieces of less than {MAX_CHARS // 4:,}")
+        while data:
+            data = data[os.write(CONNECTION, data) :]
+
+    def _frame(self) -> tuple[int, bytes]:
+        length, kind = wire.HEADER.unpack(_read(wire.HEADER.size))
+        return kind, _read(length)
+
+
+def _taking(texts: list[str]) -> Iterator[str]:
+    texts.reverse()
+    while texts:
+        yield texts.pop()
+
+
+def _read(size: int) -> bytes:
+    data = os.read(CONNECTION, size)
+    if len(data) == size:
+        return data
+    if not data:
+        raise EOFError
+    parts = [data]
+    size -= len(data)
+    while size:
+        data = os.read(CONNECTION, size)
+        if not data:
+            raise EOFError
+        parts.append(data)
+        size -= len(data)
+    return b"".join(parts)
