@@ -137,7 +137,10 @@ class Meter:
             return Claim(model, tokens, cost_usd)
 
     def settle(self, claim: Claim, usage: Usage | None) -> None:
-        """Put what a call turned out to cost in the place of its claim; None for a call that brought no reply."""
+        """Put what a call turned out to cost in the place of its claim; None for a call that brought no reply.
+
+        Raises ``InvalidInput`` where ``max_cost_usd`` is to be held for a model whose price is not known.
+        """
         with self._lock:
             self._claimed_tokens -= claim.tokens
             self._claimed_cost_usd -= claim.cost_usd
@@ -148,6 +151,10 @@ class Meter:
             self._cost_usd += usage.cost_usd or 0.0
             if tokens and usage.cost_usd is not None:
                 self._rates[claim.model] = max(self._rates.get(claim.model, 0.0), usage.cost_usd / tokens)
+        if usage.cost_usd is None and self.budget.max_cost_usd is not None:
+            raise InvalidInput(
+                f"max_cost_usd can't be held: {claim.model} reports no price; use max_tokens or max_calls instead"
+            )
 
     def is_last(self, model: str, tokens: int) -> bool:
         """Whether a root call of about ``tokens`` can be paid for, but not another one after it."""

@@ -24,7 +24,7 @@ HEAD_CHARS = 200
 
 
 class Document(str):
-    """Text that knows where it came from: slice, search and join it like any ``str``, read ``.id`` and ``.metadata``."""
+    """Text that knows where it came from: a ``str`` to slice, search and join, with ``.id`` and ``.metadata``."""
 
     id: str | None
     metadata: dict[str, Any]
@@ -95,7 +95,7 @@ class Context:
         return cls(documents)
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """``(document id, text)`` of all text in order; in JSON values every string is a document, named by its path."""
+        """``(document id, text)`` of all text in order; in JSON every string is a document, named by its path."""
         yield from _texts(self.value, "")
 
     @cached_property

@@ -21,7 +21,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one call cost. ``cached_tokens`` are part of ``input_tokens``; ``cost_usd`` is None where no price is known."""
+    """What one call cost: ``cached_tokens`` are part of ``input_tokens``; no known price is a ``cost_usd`` of None."""
 
     input_tokens: int = 0
     output_tokens: int = 0

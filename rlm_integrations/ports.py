@@ -52,7 +52,7 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run ``code`` as a cell, for at most ``timeout_s`` (the sandbox's own limit, where that is lower or this is None)."""
+    """Run ``code`` as a cell, for at most ``timeout_s`` and at most as long as the sandbox allows."""
 
     code: str
     timeout_s: float | None = None

@@ -28,8 +28,8 @@ class ScriptedCall:
 class ScriptedModel:
     """A model without a model: replies in order, or whatever a function makes of the messages.
 
-    An exception among the replies is raised. A reply without usage gets one: a token for every four characters, at
-    no cost unless ``usd_per_token`` is given. ``latency_s`` is how long each call takes. ``calls`` keeps what was asked.
+    An exception among the replies is raised. A reply without usage gets one: a token for every four characters, with
+    no price unless ``usd_per_token`` is given. ``latency_s`` is how long a call takes, ``calls`` is what was asked.
     Serves any number of threads and tasks; a call past the end of the script raises ``AssertionError``.
 
     >>> model = ScriptedModel(["```python\\nFINAL(len(context))\\n```"])

@@ -58,11 +58,11 @@ class AnswerType:
 
     def parse(self, text: str) -> Any:
         """An answer given as text instead of as a value; ``ValueError`` where it is not one."""
-        if self.type is str:
-            return self.validate(text.strip())
         text = text.strip()
         if text.startswith("```"):
-            text = text.partition("\n")[2].rpartition("```")[0]
+            text = text.partition("\n")[2].removesuffix("```").strip()
+        if self.type is str:
+            return self.validate(text)
         try:
             value = json.loads(text)
         except ValueError:

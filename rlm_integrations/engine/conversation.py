@@ -18,6 +18,7 @@ STALE_TEMPERATURES = (0.4, 0.7, 1.0)
 MAX_ERROR_CHARS = 4_000
 CONDENSED_CHARS = 8_000
 TURNS_LEFT_SAID = 2
+MAX_REPEATED_CHARS = 500
 
 
 class Conversation:
@@ -34,7 +35,7 @@ class Conversation:
         self._history = [Message("system", prompts.render_system(tools))]
         question = prompts.render_question(query, context, self._tag, answer_type)
         self._to_say = [question]
-        self._shown = _squeezed(question.partition(query)[2])
+        self._shown = _squeezed(question.replace(query, ""))
         self._sent = 0
         self._last_shown: dict[str, str] = {}  # by code
         self._outputs: set[str] = set()
@@ -64,6 +65,9 @@ class Conversation:
 
     def outgoing(self) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
         """All messages of the next call, and those of them that are new. What was to be said is one user message."""
+        if len(self._history) > 1:
+            # Small models lose sight of the question behind a long output.
+            self.say("question", query=self._query[:MAX_REPEATED_CHARS])
         self._history.append(Message("user", "\n\n".join(self._to_say)))
         self._to_say.clear()
         new = self._history[self._sent :]
@@ -117,7 +121,7 @@ class Conversation:
         self.codes.append(code)
         if shown:
             self._outputs.add(shown)
-        if turns_left <= TURNS_LEFT_SAID:
+        if 0 < turns_left <= TURNS_LEFT_SAID:
             self.say("turns left", turns=turns_left)
 
     def _show_output(self, output: CellOutput) -> str:
@@ -130,6 +134,8 @@ class Conversation:
         if shown:
             label = "Your code failed" if output.error else "Output"
             self._to_say.append(f"{label}:\n<output-{self._tag}>\n{shown}\n</output-{self._tag}>")
+        if output.error and "SyntaxError" in output.error:
+            self.say("syntax")
         if output.restarted:
             self.say("restarted")
         self._shown += " " + _squeezed(output.stdout)

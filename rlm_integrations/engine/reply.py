@@ -58,7 +58,7 @@ def read_reply(text: str) -> Cell | NoCell:
 def _read_block(lines: list[str], start: int, fence: str) -> Cell | NoCell:
     """The block that opens at ``start``; it ends at the first closing fence that makes it parse."""
     before = _shortened("\n".join(lines[:start]))
-    closings = []
+    closings: list[int] = []
     end = _closing(lines, start + 1, fence)
     while end is not None and len(closings) < MAX_CLOSING_FENCES:
         closings.append(end)

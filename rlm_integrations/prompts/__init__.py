@@ -16,7 +16,7 @@ from rlm_integrations.context import Context
 
 __all__ = ["Prompts"]
 
-EXCERPT_CHARS = 400
+EXCERPT_CHARS = 300
 SHOWN_IDS = 20
 SHOWN_KEYS = 12
 
@@ -85,7 +85,8 @@ def _shape(context: Context) -> str:
         having = f", each with .id and .metadata (keys: {', '.join(map(str, keys))})" if keys else ""
         return (
             f"`context` is a list of {len(value):,} documents (str{having}), {context.chars:,} characters in all. "
-            f"Loop over them: for doc in context: for line in doc.splitlines(): ...\nTheir ids: {', '.join(ids)}{more}"
+            f"Their ids: {', '.join(ids)}{more}\n"
+            'To find a fact: print(search("key words")). To count or compare documents: for doc in context: ...'
         )
     if isinstance(value, dict):
         names = ", ".join(list(value)[:SHOWN_IDS])
@@ -101,7 +102,7 @@ def _excerpts(context: Context, tag: str) -> str:
     if len(texts) == 1 and len(first) > 2 * EXCERPT_CHARS:
         return f"It begins and ends:\n{_data(tag, first[:EXCERPT_CHARS])}\n{_data(tag, first[-EXCERPT_CHARS:])}"
     label = "It is" if len(texts) == 1 else "The first begins"
-    return f"{label}:\n{_data(tag, first[: 2 * EXCERPT_CHARS])}"
+    return f"{label}:\n{_data(tag, first[: EXCERPT_CHARS if len(texts) > 1 else 2 * EXCERPT_CHARS])}"
 
 
 def _data(tag: str, text: str) -> str:

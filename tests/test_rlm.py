@@ -1,0 +1,271 @@
+"""Every way to ask, and every way to ask wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from rlm_integrations import (
+    RLM,
+    Budget,
+    BudgetExceeded,
+    Context,
+    Document,
+    InvalidInput,
+    ModelError,
+    RunEnded,
+    TextDelta,
+)
+from rlm_integrations.testing import ScriptedModel
+from tests.scripts import by_role, cell
+
+TEXT = "Ada paid 12 dollars.\n" * 10
+ANSWERS = (cell("FINAL(len(context))"),)
+
+
+def test_completion_and_acompletion_return_the_answer_alone(make_rlm: Any) -> None:
+    assert make_rlm(ScriptedModel(ANSWERS)).completion("q", TEXT) == "210"
+    assert asyncio.run(make_rlm(ScriptedModel(ANSWERS)).acompletion("q", TEXT)) == "210"
+
+
+def test_a_sync_run_works_inside_a_running_event_loop(make_rlm: Any) -> None:
+    async def inside() -> Any:
+        return make_rlm(ScriptedModel(ANSWERS)).completion("q", TEXT)
+
+    assert asyncio.run(inside()) == "210"
+
+
+def test_one_rlm_serves_many_threads_and_tasks_at_once(make_rlm: Any) -> None:
+    rlm = make_rlm(ScriptedModel(by_role([cell("n = len(context)\nprint(n)"), cell("FINAL(n)")], lambda _: "")))
+    texts = ["x" * size for size in range(1, 21)]
+    answers: dict[int, str] = {}
+    threads = [
+        threading.Thread(target=lambda text=text: answers.update({len(text): rlm.completion("q", text)}))
+        for text in texts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {size: str(size) for size in range(1, 21)}
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(*(rlm.acompletion("q", text) for text in texts))
+
+    assert asyncio.run(together()) == [str(size) for size in range(1, 21)]
+
+
+def collect(rlm: RLM, way: str) -> list[Any]:
+    """All events of a stream."""
+    if way == "sync":
+        return list(rlm.stream("q", TEXT))
+
+    async def gather() -> list[Any]:
+        return [event async for event in rlm.astream("q", TEXT)]
+
+    return asyncio.run(gather())
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_stream_brings_text_as_it_is_written_and_the_end_of_the_run_last(make_rlm: Any, way: str) -> None:
+    events = collect(make_rlm(ScriptedModel(ANSWERS)), way)
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == ANSWERS[0]
+    assert sum(isinstance(event, TextDelta) for event in events) > 2
+    assert isinstance(events[-1], RunEnded)
+    assert events[-1].answer == "210"
+    assert events[-1].usage.calls == 1
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_stream_raises_what_the_run_raises_after_its_last_event(make_rlm: Any, way: str) -> None:
+    rlm = make_rlm(ScriptedModel([ModelError("no", model="scripted")]))
+    with pytest.raises(ModelError) as caught:
+        collect(rlm, way)
+    assert caught.value.partial is not None
+    assert caught.value.partial.trajectory[-1].kind == "run_failed"
+
+
+def test_closing_a_stream_cancels_the_run_and_leaves_no_thread(make_rlm: Any) -> None:
+    before = set(threading.enumerate())
+    failed = threading.Event()
+    rlm = make_rlm(
+        ScriptedModel([cell("while True: pass")]),
+        observers=[lambda event: failed.set() if event.kind == "run_failed" else None],
+    )
+    stream = rlm.stream("q", TEXT)
+    for event in stream:
+        if event.kind == "cell_started":
+            break
+    stream.close()
+    assert failed.wait(5)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert set(threading.enumerate()) <= before
+
+
+def test_cancelling_a_task_kills_the_cell_and_tells_observers(make_rlm: Any) -> None:
+    seen: list[str] = []
+
+    async def cancel() -> None:
+        started = asyncio.Event()
+
+        def watch(event: Any) -> None:
+            seen.append(event.kind)
+            if event.kind == "cell_started":
+                started.set()
+
+        rlm = make_rlm(ScriptedModel([cell("while True: pass")]), observers=[watch])
+        task = asyncio.create_task(rlm.arun("q", TEXT))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(asyncio.wait_for(cancel(), 5))
+    assert seen[-2:] == ["cell_failed", "run_failed"]
+
+
+def test_cancelling_a_task_ends_all_sub_calls_below_it(make_rlm: Any) -> None:
+    seen: list[str] = []
+
+    async def cancel() -> None:
+        three = asyncio.Semaphore(0)
+
+        def watch(event: Any) -> None:
+            seen.append(event.kind)
+            if event.kind == "model_call_started" and event.depth == 2:
+                three.release()
+
+        root = ScriptedModel([cell("rlm_query_batched(['a', 'b', 'c'], ['x', 'y', 'z'])")])
+        child = ScriptedModel(by_role([cell("llm_query('wait')")], lambda _: "never"), latency_s=0)
+        slow = _Hanging(child)
+        task = asyncio.create_task(make_rlm(root, recursive_model=slow, observers=[watch]).arun("q", TEXT))
+        for _ in range(3):
+            await three.acquire()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(asyncio.wait_for(cancel(), 10))
+    assert seen.count("run_started") == seen.count("run_failed") == 4
+    assert seen.count("cell_started") == seen.count("cell_failed") == 4
+
+
+class _Hanging:
+    """Never answers a plain sub-call."""
+
+    name = "hanging"
+
+    def __init__(self, inner: ScriptedModel) -> None:
+        self.inner = inner
+
+    def complete(self, messages: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+    async def acomplete(self, messages: Any, **options: Any) -> Any:
+        if messages[0].role == "user":
+            await asyncio.Event().wait()
+        return await self.inner.acomplete(messages, **options)
+
+
+def test_an_observer_that_raises_is_logged_and_does_not_stop_the_run(run: Any, make_rlm: Any, caplog: Any) -> None:
+    def broken(event: Any) -> None:
+        raise RuntimeError("tracer down")
+
+    kinds: list[str] = []
+    rlm = make_rlm(ScriptedModel(ANSWERS), observers=[broken, lambda event: kinds.append(event.kind)])
+    assert run(rlm, "q", TEXT).answer == "210"
+    assert "tracer down" in caplog.text
+    assert kinds[-1] == "run_ended"
+
+
+@pytest.mark.parametrize("query", ["", "  \n", None, 7])
+def test_an_empty_question_is_refused_before_any_call(run: Any, make_rlm: Any, query: Any) -> None:
+    model = ScriptedModel([])
+    with pytest.raises(InvalidInput, match="the question is"):
+        run(make_rlm(model), query, TEXT)
+    assert model.calls == []
+
+
+@pytest.mark.parametrize("context", ["", [], {}, ["", ""], b"bytes", object(), [object()], {1: 2}, None, 3.5])
+def test_a_context_that_can_not_be_used_is_refused_before_any_call(run: Any, make_rlm: Any, context: Any) -> None:
+    model = ScriptedModel([])
+    with pytest.raises(InvalidInput, match="context"):
+        run(make_rlm(model), "q", context)
+    assert model.calls == []
+
+
+def builtin_name() -> None:
+    """Has an ordinary name until the test renames it."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"max_depth": -1}, "max_depth=-1"),
+        ({"max_depth": True}, "max_depth=True"),
+        ({"max_iterations": 0}, "max_iterations=0"),
+        ({"max_parallel": 0}, "max_parallel=0"),
+        ({"on_exhausted": "guess"}, "on_exhausted='guess'"),
+        ({"budget": 5}, "pass a Budget"),
+        ({"observers": [3]}, "functions of one Event"),
+        ({"tools": [lambda: 1]}, "named functions"),
+        ({"tools": [builtin_name, builtin_name]}, "two tools are called builtin_name"),
+        ({"output_type": object()}, "output_type"),
+        ({"recursive_model": 7}, "without name, complete, acomplete"),
+        ({"api_key": "k"}, "for models given by name"),
+    ],
+)
+def test_a_setting_that_can_not_be_used_is_refused_at_once(settings: Any, reason: str) -> None:
+    with pytest.raises(InvalidInput, match=reason):
+        RLM(ScriptedModel([]), **settings)
+
+
+@pytest.mark.parametrize("name", ["llm_query", "context", "FINAL", "print", "json", "search", "_hidden", "class"])
+def test_a_tool_with_a_reserved_name_is_refused(name: str) -> None:
+    def tool() -> None:
+        """Takes any name."""
+
+    tool.__name__ = name
+    with pytest.raises(InvalidInput, match=rf"{name}"):
+        RLM(ScriptedModel([]), tools=[tool])
+
+
+def test_a_coroutine_tool_is_refused_by_a_sync_run() -> None:
+    async def wait() -> None:
+        """Waits."""
+
+    with pytest.raises(InvalidInput, match="use acompletion, arun or astream"):
+        RLM(ScriptedModel([]), tools=[wait]).run("q", TEXT)
+
+
+@pytest.mark.parametrize("limits", [{"max_calls": 0}, {"max_calls": 1.5}, {"max_cost_usd": -1}, {"max_seconds": "x"}])
+def test_a_budget_that_makes_no_sense_is_refused(limits: Any) -> None:
+    with pytest.raises(InvalidInput, match=next(iter(limits))):
+        Budget(**limits)
+
+
+ODD = "nul \0 and\r\n lone \ud83d surrogate \udc00, 4 bytes \U0001f600, bom \ufeff, sep \u2028 end"
+
+
+@pytest.mark.parametrize("context", [ODD, [ODD, ODD], {"key": ODD}, Document(ODD, id="odd"), [{"a": [ODD]}]])
+def test_every_character_of_a_context_arrives_unchanged(run: Any, make_rlm: Any, context: Any) -> None:
+    code = """
+def texts(value):
+    if isinstance(value, str):
+        return [value]
+    return [text for part in (value.values() if isinstance(value, dict) else value) for text in texts(part)]
+FINAL([[ord(c) for c in text] for text in texts(context)])
+"""
+    rlm = make_rlm(ScriptedModel([cell(code)]), output_type=list[list[int]])
+    expected = [[ord(c) for c in text] for _, text in Context.of(context).texts()]
+    assert run(rlm, "q", context).answer == expected
+
+
+def test_a_cell_is_stopped_when_the_seconds_of_the_budget_are_over(run: Any, make_rlm: Any) -> None:
+    rlm = make_rlm(ScriptedModel([cell("while True: pass")]), budget=Budget(max_seconds=0.5), on_exhausted="raise")
+    with pytest.raises(BudgetExceeded, match=r"max_seconds is 0\.5"):
+        run(rlm, "q", TEXT)
