@@ -1,0 +1,169 @@
+"""What a question may be asked of."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import pickle
+from pathlib import Path
+
+import pytest
+
+from rlm_integrations import Context, Document, InvalidInput
+
+
+def test_a_document_is_text_that_knows_where_it_came_from() -> None:
+    document = Document("some text", id="a.txt", metadata={"page": 3})
+    assert document[5:] == "text"
+    assert "-".join([document]) == "some text"
+    assert (document.id, document.metadata) == ("a.txt", {"page": 3})
+
+
+def test_a_document_survives_a_copy_and_a_pickle() -> None:
+    document = Document("text", id="a", metadata={"page": 3})
+    for twin in (copy.deepcopy(document), pickle.loads(pickle.dumps(document))):
+        assert (twin, twin.id, twin.metadata) == ("text", "a", {"page": 3})
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"),
+    [
+        ("abc", [("context", "abc")]),
+        (Document("abc", id="d"), [("d", "abc")]),
+        (["a", Document("b", id="B")], [("0", "a"), ("B", "b")]),
+        ({"x": ["a", {"y": "b"}], "n": 1}, [("x[0]", "a"), ("x[1].y", "b")]),
+        ([{"name": "Ada"}, {"name": "Bob"}], [("0.name", "Ada"), ("1.name", "Bob")]),
+    ],
+)
+def test_every_text_in_a_context_is_a_document_with_an_id(value: object, texts: list[tuple[str, str]]) -> None:
+    assert list(Context.of(value).texts()) == texts
+
+
+def test_a_summary_describes_and_does_not_hold_the_text() -> None:
+    summary = Context.of(["x" * 1000, "y" * 500]).summary
+    assert (summary.type, summary.chars, summary.documents) == ("list of 2 str", 1500, 2)
+    assert len(summary.head) == 200
+    assert len(summary.sha256) == 64
+
+
+def test_contexts_that_differ_in_text_ids_metadata_or_shape_have_different_hashes() -> None:
+    contexts = [
+        "ab",
+        ["ab"],
+        ["a", "b"],
+        ["ab", ""],
+        [Document("ab", id="x")],
+        [Document("ab", id="y")],
+        [Document("ab", id="y", metadata={"page": 1})],
+        {"k": "ab"},
+        {"k": "ab", "n": 1},
+    ]
+    assert len({Context.of(context).sha256 for context in contexts}) == len(contexts)
+
+
+def test_a_list_changed_by_its_owner_does_not_change_the_context() -> None:
+    texts = ["a", "b"]
+    context = Context.of(texts)
+    texts.append("c")
+    assert context.value == ["a", "b"]
+
+
+def test_a_type_inside_a_context_that_is_not_supported_is_named_with_its_place() -> None:
+    with pytest.raises(InvalidInput, match=r"context\[1\]\.when is a date"):
+        Context.of(["a", {"when": datetime.date(2026, 1, 1)}])
+
+
+def test_bytes_are_refused_with_a_hint() -> None:
+    with pytest.raises(InvalidInput, match="decode bytes first"):
+        Context.of(b"abc")
+
+
+def test_files_and_folders_become_documents(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "b.md").write_text("# b")
+    (folder / "sub" / "a.csv").write_text("x,y\n1,2\n")
+    (folder / ".hidden").write_text("no")
+    (folder / "image.png").write_bytes(b"\x89PNG\0\0")
+    single = tmp_path / "one.json"
+    single.write_text('{"a": 1}')
+    context = Context.from_files([folder, single])
+    assert [(document.id, str(document)) for document in context.value] == [
+        ("b.md", "# b"),
+        ("sub/a.csv", "x,y\n1,2\n"),
+        (str(single), '{"a": 1}'),
+    ]
+    assert context.value[0].metadata == {"path": str(folder / "b.md")}
+
+
+def test_line_ends_and_odd_characters_of_a_file_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "odd.txt"
+    path.write_bytes("one\r\ntwo\rthree\u2028\U0001f600".encode())
+    assert Context.from_files(path).value == ["one\r\ntwo\rthree\u2028\U0001f600"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "mark.txt"
+    path.write_bytes("Grüße".encode(encoding))
+    assert Context.from_files([path]).value == ["Grüße"]
+
+
+def test_html_is_reduced_to_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("<html><script>x=1</script><h1>Title</h1><p>One &amp; two</p></html>")
+    assert Context.from_files([path]).value == ["Title\nOne & two"]
+
+
+def test_a_pdf_is_reduced_to_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "page.pdf"
+    path.write_bytes(pdf("Hello from a page"))
+    document = Context.from_files([path]).value[0]
+    assert document.strip() == "Hello from a page"
+    assert document.metadata["pages"] == 1
+
+
+def pdf(text: str) -> bytes:
+    """A PDF with one page and one line of text."""
+    from io import BytesIO
+
+    from pypdf import PdfWriter
+    from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+
+    writer = PdfWriter()
+    page = writer.add_blank_page(300, 100)
+    font = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
+    fonts = DictionaryObject(
+        {NameObject("/F1"): DictionaryObject({NameObject(k): NameObject(v) for k, v in font.items()})}
+    )
+    page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
+    content = DecodedStreamObject()
+    content.set_data(f"BT /F1 12 Tf 10 50 Td ({text}) Tj ET".encode())
+    page[NameObject("/Contents")] = writer._add_object(content)
+    stream = BytesIO()
+    writer.write(stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("broken.pdf", b"%PDF-1.4 nothing more", "not a readable PDF"),
+        ("data.bin", b"\xff\xd8\xff\xe0\0\x10", "is not text"),
+        ("latin.txt", b"caf\xe9", "is not text"),
+    ],
+)
+def test_a_named_file_that_is_not_text_is_refused(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InvalidInput, match=reason):
+        Context.from_files([tmp_path / name])
+
+
+def test_a_missing_path_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"there is no file or folder .*nowhere"):
+        Context.from_files([tmp_path / "nowhere"])
+
+
+def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no text files found"):
+        Context.from_files([tmp_path])
