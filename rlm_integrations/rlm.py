@@ -201,8 +201,9 @@ class _Partial:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, RLMError) and self._tree.events:
-            error.partial = RLMResult.from_events(self._tree.events)
+        if isinstance(error, RLMError):
+            events = self._tree.events
+            error.partial = RLMResult.from_events(events) if events else RLMResult(None, "failed")
 
 
 def _stream(

@@ -48,7 +48,7 @@ class SubCalls:
     def serve(self, call: SubCall, cell_id: str) -> Branch[Resume]:
         """Carry out one call; a failure is an exception in model code."""
         self._cell_id = cell_id
-        kwargs = dict(call.kwargs or {})
+        kwargs = dict(call.kwargs)
         tool = self._node.tree.settings.tools.get(call.name)
         try:
             if tool is not None:

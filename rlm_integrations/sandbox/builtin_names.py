@@ -9,9 +9,9 @@ from typing import Any
 
 from rlm_integrations.context import Document
 from rlm_integrations.sandbox import guards, hints
-from rlm_integrations.sandbox.modules import PRELOADED, Importer
+from rlm_integrations.sandbox.modules import PRELOADED, importers
 from rlm_integrations.sandbox.output import Streams
-from rlm_integrations.sandbox.stand_ins import stream_facades
+from rlm_integrations.sandbox.streams import stream_facades
 
 PLAIN = (
     "abs aiter all anext any ascii bin bool bytearray bytes callable chr classmethod complex dict divmod enumerate "
@@ -31,6 +31,7 @@ def cell_builtins(facades: dict[str, guards.Facade], namespace: dict[str, Any], 
     }
     found |= guards.RUNTIME
     facades = {**facades, **stream_facades(streams)}
+    found |= importers(facades, namespace)
     found |= {name: facades[name] for name in PRELOADED}
     found |= {name: _refusal(name, hint) for name, hint in hints.BUILTINS.items()}
     found |= {
@@ -42,7 +43,8 @@ def cell_builtins(facades: dict[str, guards.Facade], namespace: dict[str, Any], 
         ".ABC": facades["abc"].ABC,
         "Document": Document,
         "print": printer(streams),
-        "__import__": Importer(facades),
+        # C code imports through this; import statements of model code do not, and no source can name it.
+        "__import__": builtins.__import__,
         "globals": lambda: guards.Variables(namespace),
         "locals": lambda: _locals(),
         "vars": lambda *obj: guards.guarded_vars(*obj) if obj else _locals(),
@@ -67,7 +69,8 @@ def _locals() -> dict[str, Any]:
 
 def _refusal(name: str, hint: str) -> Callable[..., Any]:
     def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(f"{name}() can't be used here: {hint}")
+        kind = PermissionError if name == "open" else RuntimeError
+        raise kind(f"{name}() can't be used here: {hint}")
 
     refuse.__name__ = refuse.__qualname__ = name
     return refuse

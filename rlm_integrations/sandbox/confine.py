@@ -6,6 +6,7 @@ Written against the kernel's own interfaces with ctypes: landlock(7), seccomp(2)
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import struct
 import sys
@@ -80,6 +81,7 @@ def lock(memory_bytes: int, parent: int, skip: Collection[str] = ()) -> dict[str
     return reasons
 
 
+@functools.cache
 def unavailable() -> dict[str, str]:
     """Which of Landlock and seccomp this kernel does not offer, and why; asks without changing anything."""
     reasons: dict[str, str] = {}

@@ -5,15 +5,16 @@ Every parameter is positional-only: source must not be able to set anything by k
 
 from __future__ import annotations
 
-import _string
+import importlib
 import string
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rlm_integrations.sandbox.policy import NotAllowed, check_store, load_guard
+from rlm_integrations.sandbox.policy import BY_NAME, NotAllowed, check_store, load_guard
 
 MODEL_MODULE = "__main__"
+_formatter_field_name_split: Any = importlib.import_module("_string").formatter_field_name_split
 
 
 class Facade:
@@ -23,6 +24,8 @@ class Facade:
     __slots__ = ("__dict__", "_name")
 
     def __init__(self, name: str, members: Mapping[str, Any]) -> None:
+        if self.__dict__:
+            raise TypeError(f"{self!r} can't be changed")
         object.__setattr__(self, "_name", name)
         self.__dict__.update(members)
         self.__dict__["__all__"] = tuple(members)
@@ -52,8 +55,8 @@ def is_model_made(obj: object, /) -> bool:
         return True
     if isinstance(obj, type):
         return obj.__module__ == MODEL_MODULE
-    if kind is types.FunctionType:
-        return bool(obj.__globals__.get("__name__") == MODEL_MODULE)  # type: ignore[attr-defined]
+    if isinstance(obj, types.FunctionType):
+        return obj.__globals__.get("__name__") == MODEL_MODULE
     return False
 
 
@@ -67,12 +70,20 @@ def own(obj: Any, /) -> Any:
 
 
 def write(obj: Any, /) -> Any:
-    """``obj``, if model code may set its attributes: anything but classes, functions and modules that are not its own."""
+    """``obj``, if model code may set its attributes: anything but classes, functions and modules not its own."""
     if type(obj).__module__ == MODEL_MODULE:
         return obj
     if isinstance(obj, type | types.FunctionType | types.ModuleType | Facade) and not is_model_made(obj):
         raise AttributeError(f"attributes of {_named(obj)} can't be changed here")
     return obj
+
+
+def dict_of(obj: Any, name: str = "__dict__", /) -> Any:
+    """The attributes of an instance of the model's own; a copy for a class, whose attributes are more than data."""
+    found = getattr(own(obj), name)
+    if isinstance(obj, type):
+        return {key: value for key, value in found.items() if key[:2] != "__"}
+    return found if name == "__dict__" else dict(found)
 
 
 def unless_error(obj: Any, /) -> Any:
@@ -110,7 +121,7 @@ class Type(metaclass=_TypeMeta):
         raise TypeError("a class can't have a metaclass here: use a base class or a decorator")
 
     def __class_getitem__(cls, item: object) -> Any:
-        return type[item]  # type: ignore[valid-type]
+        return type[item]
 
 
 Type.__name__ = Type.__qualname__ = "type"
@@ -141,7 +152,7 @@ def safe_format(template: str, args: Sequence[Any], kwargs: Mapping[str, Any], /
 
 def _reaches(template: str) -> bool:
     """Whether a replacement field of ``template`` holds more than a plain name or number."""
-    for _, name, spec, _ in _string.formatter_parser(template):
+    for _, name, spec, _ in string.Formatter().parse(template):
         if name is not None and ("." in name or "[" in name):
             return True
         if spec and "{" in spec and _reaches(spec):
@@ -154,7 +165,7 @@ class SafeFormatter(string.Formatter):
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any], /) -> Any:
         """The object a replacement field names."""
-        first, rest = _string.formatter_field_name_split(field_name)
+        first, rest = _formatter_field_name_split(field_name)
         obj = self.get_value(first, args, kwargs)
         for is_attribute, key in rest:
             obj = guarded_getattr(obj, key) if is_attribute else obj[key]
@@ -167,7 +178,7 @@ def _setattr_of(obj: Any, name: str, /) -> Callable[..., None]:
     if obj is object:
         return lambda target, name, /, *value: act(_model_instance(target), _storable(name), *value)
     if type(obj) is super:
-        target = obj.__self__
+        target = obj.__self__  # type: ignore[attr-defined]
         return lambda name, /, *value: act(_model_instance(target), _storable(name), *value)
     raise AttributeError(f"{name!r} of {_named(obj)} can't be used here: use setattr()")
 
@@ -199,7 +210,7 @@ def _load(obj: Any, name: str) -> Any:
         return getattr(obj, name)
     if guard == ".class":
         return class_of(obj)
-    if guard in (".format", ".setattr"):
+    if guard in BY_NAME:
         return RUNTIME[guard](obj, name)
     return getattr(RUNTIME[guard](obj), name)
 
@@ -239,7 +250,7 @@ def guarded_dir(obj: Any, /) -> list[str]:
 
 def guarded_vars(obj: Any, /) -> Any:
     """``vars`` of an object of the model's own."""
-    return own(obj).__dict__
+    return dict_of(obj)
 
 
 def attrgetter(*names: str) -> Callable[[Any], Any]:
@@ -270,6 +281,8 @@ def _exact(name: object) -> str:
 def _named(obj: Any) -> str:
     if isinstance(obj, type | types.FunctionType):
         return repr(obj.__name__)
+    if isinstance(obj, Facade):
+        return repr(obj)
     return f"a {type(obj).__name__!r} object"
 
 
@@ -311,6 +324,7 @@ RUNTIME: dict[str, Callable[..., Any]] = {
     ".write": write,
     ".unless_error": unless_error,
     ".class": class_of,
+    ".dict": dict_of,
     ".format": format_of,
     ".setattr": _setattr_of,
 }

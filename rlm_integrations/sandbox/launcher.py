@@ -31,8 +31,8 @@ class Launcher:
         self._parent: _Parent | None = None
         _launchers.add(self)
 
-    def launch(self, worker_end: socket.socket, memory_bytes: int) -> int | None:
-        """Ask for a worker on ``worker_end``: None if that is on its way, else a descriptor that must first be writable.
+    def launch(self, worker_end: socket.socket, memory_bytes: int) -> bool:
+        """Ask for a worker on ``worker_end``. False if so many were asked for that this one must be asked for again.
 
         Raises ``SandboxError`` if no worker can be started here.
         """
@@ -43,13 +43,15 @@ class Launcher:
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [worker_end.fileno()]))]
                 try:
                     self._parent.control.sendmsg([REQUEST.pack(memory_bytes, self._skip)], rights)
-                    return None
+                    return True
                 except OSError as error:
                     if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS):
-                        return self._parent.control.fileno()
+                        return False
                     self._parent.stop()
                     self._parent = None
-            raise SandboxError("the process that starts workers does not stay alive: check `report()` and the memory left")
+            raise SandboxError(
+                "the process that starts workers does not stay alive: check `report()` and the memory left"
+            )
 
     def close(self) -> None:
         """End the parent and all its workers."""
@@ -122,7 +124,10 @@ def _directories() -> list[str]:
     found = importlib.util.find_spec("RestrictedPython")
     if found is None or not found.submodule_search_locations:
         raise MissingExtra("sandbox", "ProcessSandbox")
-    return [str(Path(wire.__file__).parents[1]), *{str(Path(place).parent) for place in found.submodule_search_locations}]
+    return [
+        str(Path(wire.__file__).parents[1]),
+        *{str(Path(place).parent) for place in found.submodule_search_locations},
+    ]
 
 
 _launchers: weakref.WeakSet[Launcher] = weakref.WeakSet()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import types
+from collections.abc import Callable
 from typing import Any
 
-from rlm_integrations.sandbox import guards, stand_ins
+from rlm_integrations.sandbox import adapted, guards, stand_ins
 from rlm_integrations.sandbox.guards import Facade
 from rlm_integrations.sandbox.hints import attribute_hint, module_hint
 
-PRELOADED = "re json math datetime collections itertools statistics string textwrap random functools hashlib csv".split()
+_PRELOADED = "re json math datetime collections itertools statistics string textwrap random functools hashlib csv"
+PRELOADED = tuple(_PRELOADED.split())
 
 # "*" is every public name of the module that is not a module; "-name" takes one away. Stand-ins come from
 # ``REPLACED``.
@@ -37,7 +39,7 @@ MEMBERS = {
     "difflib": "*",
     "enum": "* -EnumMeta -EnumType -global_enum -global_str -global_enum_repr -global_flag_repr",
     "fractions": "*",
-    "functools": "* -wraps -update_wrapper -WRAPPER_ASSIGNMENTS -WRAPPER_UPDATES -get_cache_token",
+    "functools": "* -wraps -update_wrapper -WRAPPER_ASSIGNMENTS -WRAPPER_UPDATES -singledispatch -singledispatchmethod",
     "graphlib": "*",
     "hashlib": "* -file_digest",
     "heapq": "*",
@@ -48,6 +50,7 @@ MEMBERS = {
     "itertools": "*",
     "json": "* -detect_encoding",
     "keyword": "*",
+    "logging": "",
     "math": "*",
     "numbers": "*",
     "operator": "* -attrgetter -methodcaller",
@@ -79,12 +82,11 @@ REPLACED: dict[str, dict[str, Any]] = {
     "abc": {"ABCMeta": "use `class X(ABC)`, or metaclass=ABCMeta in a class statement"},
     "asyncio": stand_ins.ASYNCIO,
     "concurrent.futures": stand_ins.FUTURES,
-    "dataclasses": {"dataclass": stand_ins.dataclass},
-    "functools": {"wraps": stand_ins.wraps, "update_wrapper": stand_ins.update_wrapper},
+    "dataclasses": {"dataclass": adapted.dataclass},
+    "functools": {"wraps": adapted.wraps, "update_wrapper": adapted.update_wrapper},
     "operator": {"attrgetter": guards.attrgetter, "methodcaller": guards.methodcaller},
     "os": {"linesep": "\n", "sep": "/", "getcwd": lambda: "/", "cpu_count": lambda: 1},
     "string": {"Formatter": guards.SafeFormatter},
-    "warnings": stand_ins.WARNINGS,
     "concurrent": {},
     "urllib": {},
 }
@@ -100,6 +102,7 @@ def build() -> dict[str, Facade]:
     # strptime and IDNA are imported by C code at their first use.
     for late in ("_strptime", "encodings.idna", "encodings.latin_1", "encodings.utf_16", "encodings.cp1252"):
         importlib.import_module(late)
+    adapted.check_enum_names()
     facades: dict[str, Facade] = {}
     # Deepest first, so that a package finds its parts.
     for name in sorted({*MEMBERS, *REPLACED}, key=lambda name: -name.count(".")):
@@ -121,24 +124,33 @@ def _members(name: str) -> dict[str, Any]:
     left_out = {word[1:] for word in words if word[0] == "-"}
     found: dict[str, Any] = {}
     for member in wanted:
-        value = getattr(module, member, None)
-        if member not in left_out and not member.startswith("_") and not isinstance(value, types.ModuleType):
-            if hasattr(module, member):
-                found[member] = value
+        if member in left_out or member.startswith("_") or not hasattr(module, member):
+            continue
+        value = getattr(module, member)
+        if not isinstance(value, types.ModuleType):
+            found[member] = value
     return found
 
 
-class Importer:
-    """``__import__`` of a cell: gives facades, and says what to use in place of anything else."""
+def importers(facades: dict[str, Facade], namespace: dict[str, Any]) -> dict[str, Callable[..., Any]]:
+    """What import statements of model code are turned into."""
 
-    def __init__(self, facades: dict[str, Facade]) -> None:
-        self.facades = facades
-
-    def __call__(self, name: str, scope: Any = None, local: Any = None, wanted: Any = (), level: int = 0, /) -> Facade:
-        if level or name not in self.facades:
+    def find(name: str, /) -> Facade:
+        if name not in facades:
             raise ModuleNotFoundError(f"no module named {name!r} here{module_hint(name)}", name=name)
-        facade = self.facades[name if wanted else name.partition(".")[0]]
-        for member in wanted or ():
-            if member != "*" and member not in facade.__dict__:
-                raise ImportError(f"cannot import name {member!r} from {name!r}{attribute_hint(name)}", name=name)
-        return facade
+        return facades[name]
+
+    def find_top(name: str, /) -> Facade:
+        find(name)
+        return facades[name.partition(".")[0]]
+
+    def find_member(name: str, member: str, /) -> Any:
+        members = find(name).__dict__
+        if member not in members:
+            raise ImportError(f"cannot import name {member!r} from {name!r}{attribute_hint(name)}", name=name)
+        return members[member]
+
+    def find_all(name: str, /) -> None:
+        namespace.update({member: value for member, value in find(name).__dict__.items() if member != "__all__"})
+
+    return {".import": find, ".import_top": find_top, ".import_from": find_member, ".import_all": find_all}

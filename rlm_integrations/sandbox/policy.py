@@ -6,12 +6,11 @@ by a name that no source can spell (``.write``), so that no parameter, import or
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast
 from types import CodeType
-from typing import Any
+from typing import Any, NoReturn
 
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES, RestrictingNodeTransformer
 
@@ -19,40 +18,44 @@ MAX_SOURCE_CHARS = 200_000
 ECHO = ".echo"
 
 # Dunder names a class may define, and code may read.
-METHODS = frozenset(
-    f"__{name}__"
-    for name in (
-        "abs add aenter aexit aiter and anext await bool bytes call ceil class_getitem complex contains copy deepcopy "
-        "del delitem divmod enter eq exit float floor floordiv format ge getitem gt hash iadd iand ifloordiv ilshift "
-        "imatmul imod imul index init init_subclass instancecheck int invert ior ipow irshift isub iter itruediv ixor "
-        "le len length_hint lshift lt matmul missing mod mul ne neg new next or pos post_init pow radd rand rdivmod "
-        "repr reversed rfloordiv rlshift rmatmul rmod rmul ror round rpow rrshift rshift rsub rtruediv rxor set_name "
-        "setitem slots str sub subclasscheck truediv trunc version xor author all"
-    ).split()
+_METHODS = (
+    "abs add aenter aexit aiter and anext await bool bytes call ceil class_getitem complex contains copy deepcopy "
+    "del delitem divmod enter eq exit float floor floordiv format ge getitem gt hash iadd iand ifloordiv ilshift "
+    "imatmul imod imul index init init_subclass instancecheck int invert ior ipow irshift isub iter itruediv ixor "
+    "le len length_hint lshift lt matmul missing mod mul ne neg new next or pos post_init pow radd rand rdivmod "
+    "repr reversed rfloordiv rlshift rmatmul rmod rmul ror round rpow rrshift rshift rsub rtruediv rxor set_name "
+    "setitem slots str sub subclasscheck truediv trunc version xor author all"
 )
-DEFINED = METHODS | {f"__{name}__" for name in "getattr setattr delattr get set delete match_args doc".split()}
-READ = METHODS | {
-    f"__{name}__" for name in "name qualname doc module cause context notes members suppress_context".split()
-}
+_ONLY_DEFINED = "getattr setattr delattr get set delete match_args doc"
+_ONLY_READ = "name qualname doc module cause context notes members suppress_context"
+_HOOKS = (
+    "_getattr_ _getitem_ _getiter_ _write_ _print_ _print _apply_ _inplacevar_ _unpack_sequence_ "
+    "_iter_unpack_sequence_ __metaclass__"
+)
+METHODS = frozenset(f"__{name}__" for name in _METHODS.split())
+DEFINED = METHODS | {f"__{name}__" for name in _ONLY_DEFINED.split()}
+READ = METHODS | {f"__{name}__" for name in _ONLY_READ.split()}
 # Private names of the standard library that people use.
-PUBLIC_ANYWAY = frozenset({"_asdict", "_fields", "_field_defaults", "_make", "_replace", "_missing_", "_generate_next_value_"})
+PUBLIC_ANYWAY = frozenset(
+    {"_asdict", "_fields", "_field_defaults", "_make", "_replace", "_missing_", "_generate_next_value_"}
+)
 # Loads that go through a guard, by name of the guard; ``own`` is for every other private name.
 GUARDS = {
     "format": ".format",
     "format_map": ".format",
     "obj": ".unless_error",
     "__class__": ".class",
-    "__dict__": ".own",
-    "__annotations__": ".own",
-    "__dataclass_fields__": ".own",
+    "__dict__": ".dict",
+    "__annotations__": ".dict",
+    "__dataclass_fields__": ".dict",
     "__setattr__": ".setattr",
     "__delattr__": ".setattr",
 }
+# Guards that are told the name and give the attribute; the others give the object it may be loaded from.
+BY_NAME = frozenset({".dict", ".format", ".setattr"})
 # Hooks of RestrictedPython: they do nothing here, and a cell that takes their names means no good.
-HOOKS = frozenset(
-    "_getattr_ _getitem_ _getiter_ _write_ _print_ _print _apply_ _inplacevar_ _unpack_sequence_ "
-    "_iter_unpack_sequence_ __metaclass__".split()
-)
+HOOKS = frozenset(_HOOKS.split())
+STORED = METHODS | {"__doc__", "__name__", "__qualname__"}
 NAMES_READ = frozenset({"__name__", "__doc__", "__debug__"})
 INSTEAD = {
     "__import__": "write a plain import statement",
@@ -108,7 +111,7 @@ def load_guard(name: str) -> str | None:
 
 def check_store(name: str) -> None:
     """Raises ``NotAllowed`` for a name that no attribute may be given."""
-    if name in INSPECT_ATTRIBUTES or (name.startswith("__") and name.endswith("__") and name != "__doc__"):
+    if name in INSPECT_ATTRIBUTES or (name.startswith("__") and name.endswith("__") and name not in STORED):
         raise NotAllowed(f"the attribute {name!r} can't be set here")
 
 
@@ -134,7 +137,7 @@ class CellTransformer(RestrictingNodeTransformer):
         self.source, self.filename, self.flags = source, filename, 0
         self._in_class = False
 
-    def error(self, node: ast.AST, info: str) -> None:
+    def error(self, node: ast.AST, info: str) -> NoReturn:
         """Stop at the first thing that is refused, showing its line."""
         line = getattr(node, "lineno", 1)
         lines = self.source.splitlines()
@@ -153,12 +156,12 @@ class CellTransformer(RestrictingNodeTransformer):
 
     # Names and attributes
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:
+    def visit_Name(self, node: ast.Name) -> Any:
         if not (isinstance(node.ctx, ast.Load) and node.id in NAMES_READ):
             self.check_name(node, node.id, allow_magic_methods=True)
         return node
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+    def visit_Attribute(self, node: ast.Attribute) -> Any:
         node = self.node_contents_visit(node)
         if isinstance(node.ctx, ast.Load):
             guard = self._ask(node, load_guard, node.attr)
@@ -167,7 +170,7 @@ class CellTransformer(RestrictingNodeTransformer):
             guard = ".write"
         if guard == ".class":
             return self._guarded(guard, node.value)
-        if guard in (".format", ".setattr"):
+        if guard in BY_NAME:
             return self._guarded(guard, node.value, ast.copy_location(ast.Constant(node.attr), node))
         if guard is not None:
             node.value = self._guarded(guard, node.value)
@@ -189,24 +192,24 @@ class CellTransformer(RestrictingNodeTransformer):
 
     # Names that are bound other than through a Name
 
-    def visit_Nonlocal(self, node: ast.Nonlocal | ast.Global) -> ast.AST:
+    def visit_Nonlocal(self, node: ast.Nonlocal | ast.Global) -> Any:
         for name in node.names:
             self.check_name(node, name)
         return node
 
     visit_Global = visit_Nonlocal
 
-    def visit_MatchStar(self, node: ast.MatchStar | ast.MatchAs) -> ast.AST:
+    def visit_MatchStar(self, node: ast.MatchStar | ast.MatchAs) -> Any:
         self.check_name(node, node.name)
         return self._contents(node)
 
     visit_MatchAs = visit_MatchStar
 
-    def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.AST:
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> Any:
         self.check_name(node, node.rest)
         return self._contents(node)
 
-    def visit_MatchClass(self, node: ast.MatchClass) -> ast.AST:
+    def visit_MatchClass(self, node: ast.MatchClass) -> Any:
         for name in node.kwd_attrs:
             self._check_matched(node, name)
         return self._contents(node)
@@ -216,7 +219,7 @@ class CellTransformer(RestrictingNodeTransformer):
         if self._ask(node, load_guard, name) is not None:
             self.error(node, f"a pattern can't match the attribute {name!r}")
 
-    def visit_TypeVar(self, node: Any) -> ast.AST:
+    def visit_TypeVar(self, node: Any) -> Any:
         self.check_name(node, node.name)
         return self._contents(node)
 
@@ -224,7 +227,7 @@ class CellTransformer(RestrictingNodeTransformer):
 
     # Functions and classes
 
-    def visit_FunctionDef(self, node: Any) -> ast.AST:
+    def visit_FunctionDef(self, node: Any) -> Any:
         self.check_name(node, node.name, allow_magic_methods=True)
         self.check_function_argument_names(node)
         node.returns = None
@@ -235,11 +238,11 @@ class CellTransformer(RestrictingNodeTransformer):
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
-    def visit_arg(self, node: ast.arg) -> ast.AST:
+    def visit_arg(self, node: ast.arg) -> Any:
         node.annotation = None
         return node
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
         """In a class annotations make fields; elsewhere they do nothing, and are left out."""
         if not self._in_class:
             target = self.visit(node.target)
@@ -249,7 +252,7 @@ class CellTransformer(RestrictingNodeTransformer):
             return ast.copy_location(ast.Assign([target], self.visit(node.value)), node)
         return self._contents(node)
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         self.check_name(node, node.name)
         for keyword in list(node.keywords):
             if keyword.arg == "metaclass":
@@ -266,36 +269,53 @@ class CellTransformer(RestrictingNodeTransformer):
         for parameter in getattr(node, "type_params", ()):
             self.visit(parameter)
         in_class, self._in_class = self._in_class, True
-        body = [self.visit(statement) for statement in node.body]
+        body: list[ast.stmt] = []
+        for statement in node.body:
+            visited = self.visit(statement)
+            body.extend(visited if isinstance(visited, list) else [visited])
         self._in_class = in_class
-        node.body = [item for item in body if item is not None] or [ast.copy_location(ast.Pass(), node)]
+        node.body = body
         return node
 
     def _check_match_args(self, statement: ast.stmt) -> None:
         for node in ast.walk(statement):
             if isinstance(node, ast.Name) and node.id == "__match_args__":
                 value = getattr(statement, "value", None)
-                if not isinstance(statement, ast.Assign) or not isinstance(value, ast.Tuple):
-                    self.error(node, "__match_args__ must be a tuple of names written out")
-                for item in value.elts:
+                names = value.elts if isinstance(statement, ast.Assign) and isinstance(value, ast.Tuple) else [node]
+                for item in names:
                     if not isinstance(item, ast.Constant) or type(item.value) is not str:
                         self.error(node, "__match_args__ must be a tuple of names written out")
                     self._check_matched(node, item.value)
 
     # Imports
 
-    def visit_Import(self, node: ast.Import) -> ast.AST:
+    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
+        """Assignments of what ``.import`` finds: the opcode itself would look a missing name up in ``sys.modules``."""
+        bindings = []
         for alias in node.names:
-            self.check_name(node, alias.asname or alias.name.partition(".")[0])
-        return node
+            found = self._call(".import" if alias.asname else ".import_top", alias.name)
+            bindings.append(self._binding(node, alias.asname or alias.name.partition(".")[0], found))
+        return bindings
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
         if node.module == "__future__":
             for alias in node.names:
                 self.flags |= getattr(getattr(__future__, alias.name, None), "compiler_flag", 0)
-            return ast.copy_location(ast.Pass(), node)
-        for alias in node.names:
-            if alias.name != "*":
-                self.check_name(node, alias.asname or alias.name)
-                self._ask(node, load_guard, alias.name)
-        return node
+            return [ast.copy_location(ast.Pass(), node)]
+        module = "." * node.level + (node.module or "")
+        if node.names[0].name == "*":
+            return [self._located(ast.Expr(self._call(".import_all", module)), node)]
+        return [
+            self._binding(node, alias.asname or alias.name, self._call(".import_from", module, alias.name))
+            for alias in node.names
+        ]
+
+    def _binding(self, node: ast.stmt, name: str, value: ast.expr) -> ast.stmt:
+        self.check_name(node, name)
+        return self._located(ast.Assign([ast.Name(name, ast.Store())], value), node)
+
+    def _call(self, function: str, *args: str) -> ast.Call:
+        return ast.Call(ast.Name(function, ast.Load()), [ast.Constant(arg) for arg in args], [])
+
+    def _located(self, new: ast.stmt, node: ast.stmt) -> ast.stmt:
+        return ast.fix_missing_locations(ast.copy_location(new, node))

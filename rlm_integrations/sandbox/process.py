@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal
@@ -20,6 +21,9 @@ __all__ = ["ProcessSandbox"]
 logger = logging.getLogger(__name__)
 
 BASE_MEMORY_MB = 512
+MIN_MEMORY_MB, MAX_MEMORY_MB = 64, 1 << 20
+MAX_TIMEOUT_S = 1_000_000
+MAX_OUTPUT_CHARS = 1_000_000
 _warned: set[str] = set()
 
 
@@ -41,23 +45,29 @@ class ProcessSandbox:
         max_output_chars: int = 10_000,
         isolation: Literal["auto", "strict"] = "auto",
     ) -> None:
-        if not timeout_s > 0:
-            raise InvalidInput(f"timeout_s is {timeout_s!r}: pass seconds above 0")
-        if memory_mb is not None and memory_mb < 64:
-            raise InvalidInput(f"memory_mb is {memory_mb!r}: a worker needs at least 64, or None for 512 plus 4 x context")
-        if max_output_chars < 1:
-            raise InvalidInput(f"max_output_chars is {max_output_chars!r}: pass at least 1")
+        if not _is_number(timeout_s) or not 0 < timeout_s <= MAX_TIMEOUT_S:
+            raise InvalidInput(f"timeout_s is {timeout_s!r}: pass seconds above 0, at most {MAX_TIMEOUT_S:,}")
+        if memory_mb is not None and (not _is_number(memory_mb) or not MIN_MEMORY_MB <= memory_mb <= MAX_MEMORY_MB):
+            raise InvalidInput(
+                f"memory_mb is {memory_mb!r}: pass {MIN_MEMORY_MB} to {MAX_MEMORY_MB:,}, or None (512 + 4 x context)"
+            )
+        if type(max_output_chars) is not int or not 1 <= max_output_chars <= MAX_OUTPUT_CHARS:
+            raise InvalidInput(f"max_output_chars is {max_output_chars!r}: pass an int from 1 to {MAX_OUTPUT_CHARS:,}")
         if isolation not in ("auto", "strict"):
             raise InvalidInput(f"isolation is {isolation!r}: pass 'auto' or 'strict'")
         self.timeout_s, self.memory_mb = timeout_s, memory_mb
         self.max_output_chars, self.isolation = max_output_chars, isolation
         self._launcher = Launcher()
         self._policy = True
+        self._sessions: weakref.WeakSet[ProcessSession] = weakref.WeakSet()
 
     def open(self, variables: Mapping[str, Any], functions: Sequence[str]) -> ProcessSession:
         """A session whose namespace holds ``variables`` and ``functions``. Does not wait for its process."""
         self._check_isolation()
-        return ProcessSession(
+        for name in (*variables, *functions):
+            if not isinstance(name, str) or not name.isidentifier() or name.startswith("__"):
+                raise InvalidInput(f"{name!r} can't name a variable or function of model code: pass a plain identifier")
+        session = ProcessSession(
             self._launcher,
             variables,
             functions,
@@ -67,6 +77,8 @@ class ProcessSandbox:
             strict=self.isolation == "strict",
             policy=self._policy,
         )
+        self._sessions.add(session)
+        return session
 
     async def aopen(self, variables: Mapping[str, Any], functions: Sequence[str]) -> ProcessSession:
         """The same; opening never blocks."""
@@ -86,6 +98,8 @@ class ProcessSandbox:
 
     def close(self) -> None:
         """End all sessions and the process that starts them. A later ``open`` starts afresh."""
+        for session in list(self._sessions):
+            session.close()
         self._launcher.close()
 
     def __enter__(self) -> ProcessSandbox:
@@ -98,15 +112,21 @@ class ProcessSandbox:
         missing = confine.unavailable()
         if missing and self.isolation == "strict":
             reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
-            raise SandboxError(f"isolation='strict' needs Landlock and seccomp ({reasons}): isolation='auto' runs without")
+            raise SandboxError(
+                f"isolation='strict' needs Landlock and seccomp ({reasons}): isolation='auto' runs without"
+            )
         for name in missing.keys() - _warned:
             _warned.add(name)
             logger.warning("the sandbox runs without %s: %s", name, missing[name])
 
     def _memory_bytes(self, variables: Mapping[str, Any]) -> int:
         if self.memory_mb is not None:
-            return self.memory_mb << 20
+            return int(self.memory_mb * (1 << 20))
         return (BASE_MEMORY_MB << 20) + 4 * sum(_size(value) for value in variables.values())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _size(value: Any) -> int:

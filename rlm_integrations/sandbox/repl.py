@@ -8,17 +8,18 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rlm_integrations.context import Document
 from rlm_integrations.sandbox import trace
 from rlm_integrations.sandbox.builtin_names import cell_builtins, printer
 from rlm_integrations.sandbox.guards import Facade, visible
+from rlm_integrations.sandbox.modules import PRELOADED
 from rlm_integrations.sandbox.output import Streams, clean
 from rlm_integrations.sandbox.policy import ECHO, compile_cell, compile_plain
-from rlm_integrations.sandbox.search import Index
+from rlm_integrations.sandbox.search import Index, Passages
 from rlm_integrations.sandbox.stand_ins import event_loop
 from rlm_integrations.sandbox.values import Unsendable, plain
 
 MAX_QUOTES = 1_000
+RESERVE_BYTES = 4 << 20
 
 
 class SubCallError(RuntimeError):
@@ -46,8 +47,11 @@ class Repl:
         self._policy = policy
         if policy:
             namespace["__builtins__"] = cell_builtins(facades, namespace, self._streams)
+        else:
+            namespace.update({name: sys.modules[name] for name in PRELOADED})
         self._given = variables
         self._final: tuple[Any, list[str]] | None = None
+        self._reserve = _memory()
         self._host_names: dict[str, Any] = {name: _served(name, call) for name in functions}
         self._host_names |= {
             "FINAL": self._make_final(),
@@ -70,6 +74,8 @@ class Repl:
         namespace.update(self._host_names)
         namespace.pop(ECHO, None)
         error = None
+        if self._reserve is None:
+            self._reserve = _memory()
         try:
             trace.remember(filename, source)
             code = (compile_cell if self._policy else compile_plain)(source, filename)
@@ -82,6 +88,8 @@ class Repl:
                 output.write((echo if isinstance(echo, str) else repr(echo)) + "\n")
             self._take_answer()
         except BaseException as raised:
+            if isinstance(raised, MemoryError):
+                self._reserve = None
             error = self._described(raised, filename)
         return output.text(), error, self._final
 
@@ -130,6 +138,14 @@ class Repl:
         return SHOW_VARS
 
 
+def _memory() -> bytes | None:
+    """Some memory to give back when a cell has used up all there is, so that this can still be said."""
+    try:
+        return bytes(RESERVE_BYTES)
+    except MemoryError:
+        return None
+
+
 def _short(value: Any) -> str:
     kind = type(value).__name__
     return f"{kind} of {len(value)}" if isinstance(value, str | list | dict | set | tuple) else kind
@@ -143,10 +159,10 @@ def _served(name: str, call: Callable[[str, list[Any], dict[str, Any]], Any]) ->
     return served
 
 
-def _make_search(context: Any) -> Callable[..., list[Document]]:
+def _make_search(context: Any) -> Callable[..., Passages]:
     index = Index(context)
 
-    def search(words: str | Sequence[str], n: int = 5) -> list[Document]:
-        return [*index.search(words, n)]
+    def search(words: str | Sequence[str], n: int = 5) -> Passages:
+        return index.search(words, n)
 
     return search

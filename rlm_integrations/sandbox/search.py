@@ -24,27 +24,35 @@ class Passage(Document):
         return f"[{self.id} @ {self.start}] {str.__str__(self)}"
 
 
+class Passages(list[Passage]):
+    """What a search found, best first; printed one below the other."""
+
+    def __repr__(self) -> str:
+        return "\n\n".join(map(repr, self)) or "(nothing found)"
+
+
 class Index:
     """An index of all texts of a context, made when it is first asked."""
 
     def __init__(self, context: Any) -> None:
-        self._context = context
+        # Of its own, since model code may change the one it has.
+        self._context = context.copy() if isinstance(context, list | dict) else context
         self._texts: list[tuple[str, str]] = []
         self._places: list[tuple[int, int, int]] = []
         self._database: sqlite3.Connection | None = None
 
-    def search(self, words: str | Sequence[str], n: int = 5) -> list[Passage]:
+    def search(self, words: str | Sequence[str], n: int = 5) -> Passages:
         """The ``n`` passages that match ``words`` best: those with all of them, else those with any."""
         if not isinstance(words, str):
             words = " ".join(map(str, words))
         terms = list(dict.fromkeys(_WORD.findall(words)))[:MAX_WORDS]
         if not terms or n < 1:
-            return []
+            return Passages()
         if self._database is None:
             self._database = self._build()
         quoted = [f'"{term}"' for term in terms]
         rows = self._match(" AND ".join(quoted), n) or self._match(" OR ".join(quoted), n)
-        return [self._passage(row) for row in rows]
+        return Passages(self._passage(row) for row in rows)
 
     def _match(self, query: str, n: int) -> list[int]:
         assert self._database is not None

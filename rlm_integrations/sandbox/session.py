@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rlm_integrations.errors import SandboxError, WireError
+from rlm_integrations.errors import InvalidInput, SandboxError, WireError
 from rlm_integrations.ports import CellOutput, Final, Resume, Run, SubCall
 from rlm_integrations.sandbox import wire
 from rlm_integrations.sandbox.launcher import Launcher
@@ -24,6 +24,7 @@ __all__ = ["ProcessSession"]
 MAX_RESTARTS = 3
 MAX_SOURCE_BYTES = 200_000
 START_S = 60.0
+RETRY_S = 0.005
 # Delivering a context: no worker that reads at all is slower than this.
 DELIVERY_BYTES_PER_S = 2_000_000
 BATCH_CHARS = 1 << 20
@@ -104,6 +105,8 @@ class ProcessSession:
                 f"the worker {lost} before its first cell: it has {self._memory_bytes >> 20} MB, "
                 "raise ProcessSandbox(memory_mb=...) if the context needs more"
             ) from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidInput(f"a variable is not made of text and JSON values: {error}") from error
         self.layers = worker.layers or {}
         if self._strict:
             for layer in ("landlock", "seccomp"):
@@ -119,22 +122,22 @@ class ProcessSession:
         }
 
     def _advance(self, step: Run | Resume) -> Steps[SubCall | CellOutput]:
+        if isinstance(step, Run) and self._cell is not None:
+            raise SandboxError("a Run came while a sub-call waits for its Resume")
+        if isinstance(step, Resume) and self._cell is None:
+            raise SandboxError(
+                "the session is closed" if self._closed else "a Resume came while no sub-call waits for one"
+            )
         with self._turn():
             if isinstance(step, Run):
-                if self._cell is not None:
-                    raise SandboxError("a Run came while a sub-call waits for its Resume")
                 if len(step.code.encode("utf-8", "replace")) > MAX_SOURCE_BYTES:
                     return CellOutput("", f"the cell is longer than {MAX_SOURCE_BYTES:,} bytes: write less code")
                 yield from self.start()
                 self._cell = secrets.token_hex(16)
                 self._left_s = self._limit_s = min(self._timeout_s, step.timeout_s or self._timeout_s)
-                message = {"type": "run", "cell": self._cell, "code": step.code}
+                message: dict[str, Any] = {"type": "run", "cell": self._cell, "code": step.code}
             else:
-                if self._cell is None:
-                    raise SandboxError("a Resume came while no sub-call waits for one")
-                message = {"type": "resume", "error": step.error, "value": None}
-                if step.error is None:
-                    message["value"] = wire.tagged(step.value)
+                message = {"type": "resume", "error": step.error, "value": step.value if step.error is None else None}
             try:
                 return (yield from self._exchange(message))
             except (_Lost, WireError) as lost:
@@ -150,8 +153,8 @@ class ProcessSession:
         worker = self._worker
         assert worker is not None
         try:
-            data = wire.frame(message)
-        except ValueError as error:
+            data = wire.frame({name: wire.tagged(part) for name, part in message.items()})
+        except (TypeError, ValueError, RecursionError) as error:
             data = wire.frame({"type": "resume", "error": f"the answer can't be passed on: {error}", "value": None})
         started = time.monotonic()
         late = _Lost(f"took longer than {self._limit_s:g} s")
@@ -204,9 +207,9 @@ class ProcessSession:
             self._busy = True
         try:
             yield
-        except BaseException as error:
+        except BaseException:
             # A cancelled or failed step leaves a worker in the middle of something.
-            self._closed = self._closed or not isinstance(error, SandboxError) or self._cell is None
+            self._closed = True
             raise
         finally:
             with self._lock:
@@ -224,25 +227,27 @@ class _Worker:
         self._socket.setblocking(False)
         self._reader = wire.FrameReader()
         self._handle: int | None = None
+        self._host = os.getpid()
         self._pid: int | None = None
         self.layers: Mapping[str, str | None] | None = None
-        self._blocked = self._launch()
+        self._launched = self._launch()
 
-    def _launch(self) -> int | None:
-        """Ask for the process; a descriptor to wait for, if the request does not fit in right now."""
-        blocked = self._launcher.launch(self._worker_end, self._memory_bytes)
-        if blocked is None:
+    def _launch(self) -> bool:
+        """Ask for the process; False if the request does not fit in right now."""
+        launched = self._launcher.launch(self._worker_end, self._memory_bytes)
+        if launched:
             self._worker_end.close()
-        return blocked
+        return launched
 
     def start(self, opening: Mapping[str, Any], variables: Mapping[str, Any]) -> Steps[None]:
         deadline = time.monotonic() + START_S
         late = _Lost(f"did not start within {START_S:g} s")
-        while self._blocked is not None:
-            if not (yield Wait(self._blocked, deadline, write=True)):
+        while not self._launched:
+            # Many sessions wait for the one control socket, and a loop tells only one of them: so each asks again.
+            yield Wait(deadline=time.monotonic() + RETRY_S)
+            if time.monotonic() > deadline:
                 raise late
-            yield Wait()
-            self._blocked = self._launch()
+            self._launched = self._launch()
         try:
             hello = yield from self.receive(deadline, late, handles=True)
             if not isinstance(hello, wire.Hello):
@@ -300,19 +305,17 @@ class _Worker:
     def receive(self, deadline: float, late: _Lost, handles: bool = False) -> Steps[Any]:
         """The next message, parsed. Raises ``_Lost``, or ``WireError`` for bytes no worker of ours sends."""
         while (body := self._reader.next()) is None:
+            if not (yield Wait(self._socket.fileno(), deadline)):
+                raise late
             try:
                 data = self._read(handles)
             except BlockingIOError:
-                if not (yield Wait(self._socket.fileno(), deadline)):
-                    raise late from None
                 continue
             except OSError:
                 data = b""
             if not data:
                 raise _Lost("died (out of memory, or a crash in native code)")
             self._reader.feed(data)
-            if time.monotonic() > deadline:
-                raise late
         return wire.parse(body)
 
     def _read(self, handles: bool) -> bytes:
@@ -337,10 +340,12 @@ class _Worker:
 
     def kill(self) -> None:
         """End the process at once."""
+        if self._host != os.getpid():
+            return  # It belongs to the process this one was forked from.
         with contextlib.suppress(OSError):
             if self._handle is not None:
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-            elif self._pid is not None:
+            elif self._pid is not None and not hasattr(os, "pidfd_open"):
                 os.kill(self._pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

@@ -1,21 +1,12 @@
-"""Parts of the standard library that need what a worker has not (threads, sockets), made of what it has."""
+"""asyncio and concurrent.futures without what a worker has not: threads and sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
-import dataclasses
-import functools
-import pprint
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-
-from rlm_integrations.sandbox.guards import Facade, write
-from rlm_integrations.sandbox.output import Streams
-from rlm_integrations.sandbox.trace import format_exc
 
 
 class _Timer:
@@ -45,7 +36,7 @@ class Loop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         """Calls ``func`` at once; the future is done."""
         future = self.create_future()
         try:
@@ -83,8 +74,9 @@ async def _to_thread(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> 
 
 
 _ASYNC_NAMES = (
-    "gather sleep wait wait_for as_completed create_task shield timeout timeout_at TaskGroup Semaphore BoundedSemaphore "
-    "Lock Event Condition Queue LifoQueue PriorityQueue QueueEmpty QueueFull Future Task CancelledError TimeoutError "
+    "gather sleep wait wait_for as_completed create_task shield timeout timeout_at TaskGroup Semaphore "
+    "BoundedSemaphore Lock Event Condition Queue LifoQueue PriorityQueue QueueEmpty "
+    "QueueFull Future Task CancelledError TimeoutError "
     "InvalidStateError FIRST_COMPLETED FIRST_EXCEPTION ALL_COMPLETED iscoroutine iscoroutinefunction isfuture "
     "ensure_future current_task all_tasks Barrier"
 )
@@ -132,110 +124,13 @@ class Executor:
         self.shutdown()
 
 
+_FUTURES_NAMES = (
+    "Future as_completed wait TimeoutError CancelledError FIRST_COMPLETED FIRST_EXCEPTION ALL_COMPLETED "
+    "InvalidStateError"
+)
 FUTURES: dict[str, Any] = {
     "ThreadPoolExecutor": Executor,
     "ProcessPoolExecutor": Executor,
     "Executor": Executor,
-    **{
-        name: getattr(concurrent.futures, name)
-        for name in "Future as_completed wait TimeoutError CancelledError FIRST_COMPLETED FIRST_EXCEPTION ALL_COMPLETED "
-        "InvalidStateError".split()
-    },
+    **{name: getattr(concurrent.futures, name) for name in _FUTURES_NAMES.split()},
 }
-
-
-def wraps(wrapped: Any, /) -> Callable[[Any], Any]:
-    """``functools.wraps`` with nothing to configure."""
-    return lambda wrapper, /: update_wrapper(wrapper, wrapped)
-
-
-def update_wrapper(wrapper: Any, wrapped: Any, /) -> Any:
-    """``functools.update_wrapper`` with nothing to configure."""
-    return functools.update_wrapper(write(wrapper), wrapped)
-
-
-def dataclass(cls: Any = None, /, **options: Any) -> Any:
-    """``dataclasses.dataclass``, for classes of the model's own."""
-
-    def decorate(cls: Any, /) -> Any:
-        # Fields make match patterns, which load attributes unguarded: those of a string lead out.
-        if issubclass(cls, str):
-            raise TypeError("a dataclass can't be a str here")
-        return dataclasses.dataclass(**options)(write(cls))
-
-    return decorate if cls is None else decorate(cls)
-
-
-WARNINGS: dict[str, Any] = {
-    "warn": lambda *args, **kwargs: None,
-    "filterwarnings": lambda *args, **kwargs: None,
-    "simplefilter": lambda *args, **kwargs: None,
-}
-_CONTEXTLIB = (
-    "contextmanager asynccontextmanager suppress closing aclosing nullcontext ExitStack AsyncExitStack "
-    "ContextDecorator AbstractContextManager"
-)
-
-
-def _exit(status: object = None, /) -> None:
-    raise SystemExit(status)
-
-
-_SYS: dict[str, Any] = {
-    **{name: getattr(sys, name) for name in "maxsize version version_info byteorder maxunicode float_info".split()},
-    "argv": (),
-    "exit": _exit,
-    "getsizeof": sys.getsizeof,
-    "getrecursionlimit": sys.getrecursionlimit,
-    "setrecursionlimit": lambda limit, /: sys.setrecursionlimit(max(100, min(int(limit), 10_000))),
-    "intern": sys.intern,
-}
-
-
-def stream_facades(streams: Streams) -> dict[str, Facade]:
-    """The modules that have to do with where output goes: sys, contextlib, pprint, traceback."""
-
-    class Stream:
-        """``sys.stdout``: whatever ``print`` writes to."""
-
-        __slots__ = ()
-        encoding = "utf-8"
-
-        def write(self, text: str) -> int:
-            written: int = streams.stdout.write(text)
-            return written
-
-        def flush(self) -> None:
-            pass
-
-        def isatty(self) -> bool:
-            return False
-
-    @contextlib.contextmanager
-    def redirect_stdout(target: Any, /) -> Iterator[Any]:
-        before, streams.stdout = streams.stdout, target
-        try:
-            yield target
-        finally:
-            streams.stdout = before
-
-    def pretty(obj: Any, stream: Any = None, **options: Any) -> None:
-        (streams.stdout if stream is None else stream).write(pprint.pformat(obj, **options) + "\n")
-
-    def print_exc(*args: Any, **options: Any) -> None:
-        streams.stdout.write(format_exc())
-
-    stdout = Stream()
-    return {
-        "sys": Facade("sys", {**_SYS, "stdout": stdout, "stderr": stdout}),
-        "pprint": Facade("pprint", {"pprint": pretty, "pp": pretty, "pformat": pprint.pformat}),
-        "traceback": Facade("traceback", {"format_exc": format_exc, "print_exc": print_exc}),
-        "contextlib": Facade(
-            "contextlib",
-            {
-                **{name: getattr(contextlib, name) for name in _CONTEXTLIB.split()},
-                "redirect_stdout": redirect_stdout,
-                "redirect_stderr": redirect_stdout,
-            },
-        ),
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from datetime import date, time, timedelta
 from enum import Enum
 from typing import Any
@@ -55,7 +55,9 @@ class _Conversion:
             text = self.text(str.__str__(value))
             if not isinstance(value, Document):
                 return text
-            return Document(text, id=None if value.id is None else str(value.id), metadata=self.mapping(value.metadata, depth))
+            return Document(
+                text, id=None if value.id is None else str(value.id), metadata=self.mapping(value.metadata, depth)
+            )
         if isinstance(value, Enum):
             return self.convert(value.value, depth + 1)
         if isinstance(value, int):
@@ -68,8 +70,9 @@ class _Conversion:
         return self.container(value, depth)
 
     def container(self, value: Any, depth: int) -> Any:
-        if isinstance(value, tuple) and hasattr(type(value), "_asdict") and hasattr(type(value), "_fields"):
-            return self.mapping(dict(zip(value._fields, value, strict=False)), depth)
+        kind: Any = type(value)
+        if isinstance(value, tuple) and hasattr(kind, "_asdict") and hasattr(kind, "_fields"):
+            return self.mapping(dict(zip(kind._fields, value, strict=False)), depth)
         if isinstance(value, Mapping):
             return self.mapping(value, depth)
         if isinstance(value, Set):
@@ -78,7 +81,8 @@ class _Conversion:
             except TypeError:
                 value = list(value)
         if isinstance(value, list | tuple | deque | range | type({}.keys()) | type({}.values()) | type({}.items())):
-            return [self.convert(item, depth + 1) for item in value]
+            items: Iterable[Any] = value
+            return [self.convert(item, depth + 1) for item in items]
         if isinstance(value, bytes | bytearray | memoryview):
             return self.text(bytes(value[:MAX_CHARS]).decode("utf-8", "replace"))
         if isinstance(value, date | time):

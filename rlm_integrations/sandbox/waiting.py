@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Wait:
     """Wait until ``descriptor`` can be read (or written), at most until ``deadline`` (of ``time.monotonic``).
 
-    Without a descriptor: only let others have a turn.
+    Without a descriptor: let others have a turn, until ``deadline`` if it has one.
     """
 
     descriptor: int | None = None
@@ -57,9 +57,11 @@ async def adrive(steps: Steps[T]) -> T:
 
 
 def _block(wait: Wait) -> bool:
-    if wait.descriptor is None:
-        return True
     left_s = max(0.0, wait.deadline - time.monotonic())
+    if wait.descriptor is None:
+        if left_s:
+            time.sleep(left_s)
+        return True
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(wait.descriptor, select.POLLOUT if wait.write else select.POLLIN)
@@ -69,8 +71,9 @@ def _block(wait: Wait) -> bool:
 
 
 async def _await(wait: Wait) -> bool:
+    left_s = max(0.0, wait.deadline - time.monotonic())
     if wait.descriptor is None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(left_s)
         return True
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bool] = loop.create_future()
@@ -79,7 +82,7 @@ async def _await(wait: Wait) -> bool:
         if not done.done():
             done.set_result(ready)
 
-    timer = loop.call_later(max(0.0, wait.deadline - time.monotonic()), settle, False)
+    timer = loop.call_later(left_s, settle, False)
     add, remove = (loop.add_writer, loop.remove_writer) if wait.write else (loop.add_reader, loop.remove_reader)
     add(wait.descriptor, settle, True)
     try:

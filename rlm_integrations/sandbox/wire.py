@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ CHUNK_CHARS = 1 << 20
 # Longer strings travel as raw UTF-8 in frames of their own, so that no side holds them a second time.
 LONG_CHARS = 1 << 16
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
@@ -36,7 +37,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker is locked and holds its variables. For each layer: None where it is in force, or the reason why not."""
+    """The worker is locked and holds its variables. By layer: None where it is in force, or the reason why not."""
 
     layers: Mapping[str, str | None]
 
@@ -61,9 +62,9 @@ class Done:
     final: tuple[Any, list[str]] | None
 
 
-def frame(message: Mapping[str, Any]) -> bytes:
+def frame(message: Any) -> bytes:
     """One JSON frame. Raises ``ValueError`` for what JSON can't hold (an int of more than 4,300 digits)."""
-    body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    body = _encode(message).encode("utf-8", "surrogatepass")
     return HEADER.pack(len(body), JSON) + body
 
 
@@ -100,7 +101,7 @@ def tagged(value: Any, long_texts: list[str] | None = None) -> Any:
     return value
 
 
-def untagged(value: Any, long_texts: Iterator[str] = iter(())) -> Any:
+def untagged(value: Any, long_texts: Iterable[str] = ()) -> Any:
     """The inverse of ``tagged``. Raises ``WireError`` for a tag that is not well-formed."""
     kind = type(value)
     if kind is list:
@@ -113,7 +114,9 @@ def untagged(value: Any, long_texts: Iterator[str] = iter(())) -> Any:
         case {"$": "text", **rest} if not rest:
             for text in long_texts:
                 return text
-        case {"$": "document", "text": text, "id": str() | None as id, "metadata": dict() as metadata, **rest} if not rest:
+        case {"$": "document", "text": text, "id": str() | None as id, "metadata": dict() as metadata, **rest} if (
+            not rest
+        ):
             text = untagged(text, long_texts)
             metadata = untagged(metadata, long_texts)
             if type(text) is str and type(metadata) is dict:
@@ -157,7 +160,7 @@ def _loads_untrusted(body: bytes | bytearray) -> Any:
     if _nodes(body) > MAX_NODES:
         raise WireError(f"a frame of more than {MAX_NODES:,} values")
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refused, parse_float=_finite)
+        value = _decode_strictly(body.decode("utf-8"))
     except (ValueError, RecursionError):
         raise WireError("a frame that is not JSON") from None
     _check_depth(value)
@@ -201,6 +204,9 @@ def _finite(digits: str) -> float:
     if number - number != 0:
         raise ValueError("a number too large for a float")
     return number
+
+
+_decode_strictly = json.JSONDecoder(parse_constant=_refused, parse_float=_finite).decode
 
 
 @dataclass(slots=True)

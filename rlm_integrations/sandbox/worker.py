@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import os
 import signal
 import socket
@@ -21,10 +21,13 @@ def main(memory_bytes: int, parent: int, facades: dict[str, Facade], skip: tuple
     """Serve the host on descriptor ``CONNECTION`` until it closes the other end. Never returns."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _say_hello()
+    host = _Host()
     layers = confine.lock(memory_bytes, parent, skip)
-    with contextlib.suppress(EOFError, OSError):
-        _serve(_Host(), facades, layers)
-    os._exit(0)
+    try:
+        _serve(host, facades, layers)
+    finally:
+        # Nothing of the prepared parent, whose copy this is, may go on running here.
+        os._exit(0)
 
 
 def _say_hello() -> None:
@@ -58,9 +61,10 @@ class _Host:
 
     def __init__(self) -> None:
         self.cell = ""
+        self._reader = io.BufferedReader(io.FileIO(CONNECTION, closefd=False), 1 << 16)
 
     def message(self) -> dict[str, Any]:
-        kind, body = self._frame()
+        _, body = self._frame()
         message: dict[str, Any] = wire.loads(body)
         return message
 
@@ -84,12 +88,21 @@ class _Host:
             whole.update(parts) if shape == "dict" else whole.extend(parts)
 
     def _text(self, kind: int, body: bytes) -> str:
-        text = body.decode("utf-8", "surrogatepass")
-        while kind == wire.TEXT:
-            kind, body = self._frame()
-            # On a local of one reference CPython grows the string in place: there is never a second copy.
-            text += body.decode("utf-8", "surrogatepass")
+        text = ""
+        # On a local CPython grows the string in place, so that there is never a second copy. A ``while`` loop is never
+        # warmed up to that in 3.11.
+        for piece in self._pieces(kind, body):
+            text += piece
         return text
+
+    def _pieces(self, kind: int, body: bytes) -> Iterator[str]:
+        while True:
+            piece = body.decode("utf-8", "surrogatepass")
+            del body
+            yield piece
+            if kind == wire.TEXT_END:
+                return
+            kind, body = self._frame()
 
     def call(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """What the host answers to a call of one of its functions. Raises ``SubCallError`` if it failed."""
@@ -109,7 +122,7 @@ class _Host:
 
     def finish(self, stdout: str, error: str | None, final: tuple[Any, list[str]] | None) -> None:
         """The cell has ended."""
-        done = {"type": "done", "cell": self.cell, "stdout": stdout, "error": error, "final": None}
+        done: dict[str, Any] = {"type": "done", "cell": self.cell, "stdout": stdout, "error": error, "final": None}
         if final is not None:
             done["final"] = {"value": wire.tagged(final[0]), "quotes": final[1]}
         try:
@@ -125,28 +138,17 @@ class _Host:
             data = data[os.write(CONNECTION, data) :]
 
     def _frame(self) -> tuple[int, bytes]:
-        length, kind = wire.HEADER.unpack(_read(wire.HEADER.size))
-        return kind, _read(length)
+        header = self._reader.read(wire.HEADER.size)
+        if len(header) < wire.HEADER.size:
+            raise EOFError
+        length, kind = wire.HEADER.unpack(header)
+        body = self._reader.read(length)
+        if len(body) < length:
+            raise EOFError
+        return kind, body
 
 
 def _taking(texts: list[str]) -> Iterator[str]:
     texts.reverse()
     while texts:
         yield texts.pop()
-
-
-def _read(size: int) -> bytes:
-    data = os.read(CONNECTION, size)
-    if len(data) == size:
-        return data
-    if not data:
-        raise EOFError
-    parts = [data]
-    size -= len(data)
-    while size:
-        data = os.read(CONNECTION, size)
-        if not data:
-            raise EOFError
-        parts.append(data)
-        size -= len(data)
-    return b"".join(parts)

@@ -30,6 +30,7 @@ def main() -> None:
     facades = modules.build()
     with contextlib.suppress(OSError):
         confine._filter()
+    os.environ.clear()
     sys.path.clear()
     sys.argv.clear()
     gc.collect()

@@ -6,8 +6,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,12 @@ RECORDING = bool(os.environ.get("RECORD"))
 REAL_SERVER = "http://127.0.0.1:8089/v1"
 
 ASK = [Message("system", "You are terse."), Message("user", "Hello?")]
+COMPLETION = {"id": "c", "created": 1, "model": "m"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # LiteLLM ignores this one itself, but pytest restores the filters after each test.
+    config.addinivalue_line("filterwarnings", "ignore:Item .* on TypedDict class .* is using the .ReadOnly. qualifier")
 
 
 @pytest.fixture(autouse=True)
@@ -58,10 +63,17 @@ def run(request: pytest.FixtureRequest) -> Iterator[Callable[..., Reply]]:
 
 
 @pytest.fixture
+def qwen() -> LiteLLMModel:
+    """The real server's model."""
+    return LiteLLMModel("openai/qwen", api_base=REAL_SERVER, temperature=0, seed=1)
+
+
+@pytest.fixture
 def cassette(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The real server's answers, recorded with RECORD=1 and played back otherwise, each exactly once."""
     path = CASSETTES / f"{request.node.name.replace('[', '-').replace(']', '')}.yaml"
     if RECORDING:
+        request.getfixturevalue("socket_enabled")
         path.unlink(missing_ok=True)
     recorder = vcr.VCR(
         record_mode="all" if RECORDING else "none",
@@ -87,30 +99,91 @@ def _portable_response(response: dict[str, Any]) -> dict[str, Any]:
     return response | {"headers": kept}
 
 
-@dataclass
-class Answer:
-    """What the local server answers: a body, or the chunks of a stream, after which it may break off or hang."""
-
-    body: Any = None
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    chunks: list[str] | None = None
-    usage: dict[str, int] | None = None
-    pause_s: float = 0.0
-    breaks_off: bool = False
-    hangs: bool = False
-
-
 class Server:
-    """Answers one request after the other as told, the last answer again and again; keeps what it was sent."""
+    """Gives the answers it was told to, one a request, the last one again and again; keeps what it was sent."""
 
     def __init__(self) -> None:
-        self.answers: list[Answer] = []
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.connections = 0
         self.client_left = threading.Event()
-        self.closing = threading.Event()
+        self._answers: list[Callable[[BaseHTTPRequestHandler], None]] = []
+        self._closing = threading.Event()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def model(self, name: str = "openai/local", **settings: Any) -> LiteLLMModel:
+        return LiteLLMModel(name, **{"api_base": self.url} | settings)
+
+    def says(self, text: str | None, **usage: Any) -> None:
+        """A reply in OpenAI's protocol."""
+        message = {"role": "assistant", "content": text}
+        counts = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12} | usage
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        self.answers_with(COMPLETION | {"object": "chat.completion", "choices": [choice], "usage": counts})
+
+    def refuses(self, status: int, message: str = "not now", code: str | None = None, **headers: str) -> None:
+        """An error in OpenAI's protocol; ``retry_after="7"`` sets the header of that name."""
+        body = {"error": {"message": message, "type": "error", "code": code}}
+        self.answers_with(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    def answers_with(self, body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        data = json.dumps(body).encode()
+
+        def answer(to: BaseHTTPRequestHandler) -> None:
+            to.send_response(status)
+            for name, value in {"content-type": "application/json", "content-length": str(len(data))}.items():
+                to.send_header(name, value)
+            for name, value in (headers or {}).items():
+                to.send_header(name, value)
+            to.end_headers()
+            to.wfile.write(data)
+
+        self._answers.append(answer)
+
+    def streams(self, *pieces: str, usage: Any = None, pause_s: float = 0.0, breaks_off: bool = False) -> None:
+        """A stream, which may break off before it has said that it is at its end."""
+
+        def answer(to: BaseHTTPRequestHandler) -> None:
+            to.send_response(200)
+            to.send_header("content-type", "text/event-stream")
+            to.send_header("transfer-encoding", "chunked")
+            to.end_headers()
+            to.wfile.flush()
+            for piece in pieces:
+                self._send_chunk(to, choices=[{"index": 0, "delta": {"content": piece}, "finish_reason": None}])
+                self._closing.wait(pause_s)
+            if breaks_off:
+                to.close_connection = True
+                return
+            self._send_chunk(to, choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+            if usage:
+                self._send_chunk(to, choices=[], usage=usage)
+            self._send_event(to, b"[DONE]")
+            to.wfile.write(b"0\r\n\r\n")
+
+        self._answers.append(answer)
+
+    def hangs(self) -> None:
+        def answer(to: BaseHTTPRequestHandler) -> None:
+            self._closing.wait()
+            to.close_connection = True
+
+        self._answers.append(answer)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -124,96 +197,32 @@ class Server:
             def do_POST(self) -> None:
                 server.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
                 server.headers.append({name.lower(): value for name, value in self.headers.items()})
-                answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
+                answer = server._answers.pop(0) if len(server._answers) > 1 else server._answers[0]
                 try:
-                    server._send(self, answer)
+                    answer(self)
+                    self.wfile.flush()
                 except OSError:
                     server.client_left.set()
                     self.close_connection = True
 
-            def log_message(self, *args: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
-        self._thread.start()
+        return Handler
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-
-    def model(self, name: str = "openai/local", **settings: Any) -> LiteLLMModel:
-        return LiteLLMModel(name, **{"api_base": self.url} | settings)
-
-    def says(self, *answers: Answer | str) -> None:
-        self.answers = [answer if isinstance(answer, Answer) else Answer(completion(answer)) for answer in answers]
-
-    def close(self) -> None:
-        self.closing.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    def _send(self, to: BaseHTTPRequestHandler, answer: Answer) -> None:
-        if answer.hangs:
-            self.closing.wait()
-            return
-        to.send_response(answer.status)
-        for name, value in answer.headers.items():
-            to.send_header(name, value)
-        if answer.chunks is None:
-            body = json.dumps(answer.body).encode()
-            to.send_header("content-type", "application/json")
-            to.send_header("content-length", str(len(body)))
-            to.end_headers()
-            to.wfile.write(body)
-            to.wfile.flush()
-            return
-        to.send_header("content-type", "text/event-stream")
-        to.send_header("transfer-encoding", "chunked")
-        to.end_headers()
-        for text in answer.chunks:
-            self._event(to, _chunk([{"index": 0, "delta": {"content": text}, "finish_reason": None}]))
-            self.closing.wait(answer.pause_s)
-        if answer.breaks_off:
-            to.wfile.flush()
-            to.close_connection = True
-            return
-        self._event(to, _chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}]))
-        if answer.usage:
-            self._event(to, _chunk([]) | {"usage": answer.usage})
-        self._event(to, "[DONE]")
-        to.wfile.write(b"0\r\n\r\n")
-        to.wfile.flush()
+    def _send_chunk(self, to: BaseHTTPRequestHandler, **fields: Any) -> None:
+        self._send_event(to, json.dumps(COMPLETION | {"object": "chat.completion.chunk"} | fields).encode())
 
     @staticmethod
-    def _event(to: BaseHTTPRequestHandler, data: Any) -> None:
-        event = b"data: " + (data if isinstance(data, str) else json.dumps(data)).encode() + b"\n\n"
+    def _send_event(to: BaseHTTPRequestHandler, data: bytes) -> None:
+        event = b"data: %s\n\n" % data
         to.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
         to.wfile.flush()
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
+    """A server of the test's own, on 127.0.0.1."""
     local = Server()
     yield local
     local.close()
-
-
-def completion(text: str | None, **usage: Any) -> dict[str, Any]:
-    """The body of a reply in OpenAI's protocol."""
-    message = {"role": "assistant", "content": text}
-    counts = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12} | usage
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": counts}
-
-
-def refusal(status: int, message: str, **headers: str) -> Answer:
-    """An error in OpenAI's protocol; ``retry_after="7"`` sets the header of that name."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer({"error": {"message": message, "type": "error", "code": None}}, status, named)
-
-
-def _chunk(choices: list[Any]) -> dict[str, Any]:
-    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices}
