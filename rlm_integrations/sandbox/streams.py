@@ -1,0 +1,155 @@
+"""Modules that have to do with where output goes: sys, contextlib, logging, pprint, traceback, warnings."""
+
+from __future__ import annotations
+
+import contextlib
+import pprint
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rlm_integrations.sandbox.guards import Facade
+from rlm_integrations.sandbox.output import Streams
+from rlm_integrations.sandbox.trace import format_exc
+
+_CONTEXTLIB = (
+    "contextmanager asynccontextmanager suppress closing aclosing nullcontext ExitStack AsyncExitStack "
+    "ContextDecorator AbstractContextManager"
+)
+
+
+_METHODS = "log debug info warning error exception critical"
+_SYS_NAMES = "maxsize version version_info byteorder maxunicode float_info"
+_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50, "NOTSET": 0}
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    pass
+
+
+def _exit(status: object = None, /) -> None:
+    raise SystemExit(status)
+
+
+_SYS: dict[str, Any] = {
+    **{name: getattr(sys, name) for name in _SYS_NAMES.split()},
+    "argv": (),
+    "exit": _exit,
+    "getsizeof": sys.getsizeof,
+    "getrecursionlimit": sys.getrecursionlimit,
+    "setrecursionlimit": lambda limit, /: sys.setrecursionlimit(max(100, min(int(limit), 10_000))),
+    "intern": sys.intern,
+}
+
+
+def stream_facades(streams: Streams) -> dict[str, Facade]:
+    """Those modules, for one session."""
+
+    class Stream:
+        """``sys.stdout``: whatever ``print`` writes to."""
+
+        __slots__ = ()
+        encoding = "utf-8"
+
+        def write(self, text: str) -> int:
+            written: int = streams.stdout.write(text)
+            return written
+
+        def flush(self) -> None:
+            pass
+
+        def isatty(self) -> bool:
+            return False
+
+    @contextlib.contextmanager
+    def redirect_stdout(target: Any, /) -> Iterator[Any]:
+        before, streams.stdout = streams.stdout, target
+        try:
+            yield target
+        finally:
+            streams.stdout = before
+
+    def pretty(obj: Any, stream: Any = None, **options: Any) -> None:
+        (streams.stdout if stream is None else stream).write(pprint.pformat(obj, **options) + "\n")
+
+    def print_exc(*args: Any, **options: Any) -> None:
+        streams.stdout.write(format_exc())
+
+    stdout = Stream()
+    return {
+        "sys": Facade("sys", {**_SYS, "stdout": stdout, "stderr": stdout}),
+        "pprint": Facade("pprint", {"pprint": pretty, "pp": pretty, "pformat": pprint.pformat}),
+        "logging": Facade("logging", {**_LEVELS, **_logging(streams)}),
+        "warnings": Facade("warnings", dict.fromkeys(("warn", "filterwarnings", "simplefilter"), _nothing)),
+        "traceback": Facade("traceback", {"format_exc": format_exc, "print_exc": print_exc}),
+        "contextlib": Facade(
+            "contextlib",
+            {
+                **{name: getattr(contextlib, name) for name in _CONTEXTLIB.split()},
+                "redirect_stdout": redirect_stdout,
+                "redirect_stderr": redirect_stdout,
+            },
+        ),
+    }
+
+
+def _logging(streams: Streams) -> dict[str, Any]:
+    """``logging`` as scripts use it: one logger, which prints."""
+    level = _LEVELS["WARNING"]
+
+    class Logger:
+        """Prints what is important enough."""
+
+        name = "root"
+        handlers = ()
+
+        def log(self, importance: int, message: object, *args: Any, **options: Any) -> None:
+            if importance >= level:
+                text = (
+                    str(message) % (args[0] if len(args) == 1 and isinstance(args[0], dict) else args)
+                    if args
+                    else message
+                )
+                names = [name for name, number in _LEVELS.items() if number == importance]
+                streams.stdout.write(f"{names[0] if names else importance}: {text}\n")
+
+        def debug(self, message: object, *args: Any, **options: Any) -> None:
+            self.log(10, message, *args)
+
+        def info(self, message: object, *args: Any, **options: Any) -> None:
+            self.log(20, message, *args)
+
+        def warning(self, message: object, *args: Any, **options: Any) -> None:
+            self.log(30, message, *args)
+
+        def error(self, message: object, *args: Any, **options: Any) -> None:
+            self.log(40, message, *args)
+
+        def exception(self, message: object, *args: Any, **options: Any) -> None:
+            self.log(40, f"{message}\n{format_exc()}", *args)
+
+        critical = error
+
+        def setLevel(self, importance: int | str) -> None:
+            nonlocal level
+            level = _LEVELS.get(importance, level) if isinstance(importance, str) else importance
+
+        def isEnabledFor(self, importance: int) -> bool:
+            return importance >= level
+
+        addHandler = _nothing
+
+    logger = Logger()
+
+    def basicConfig(*, level: int | str = "WARNING", **options: Any) -> None:
+        logger.setLevel(level)
+
+    return {
+        "getLogger": lambda name="root", /: logger,
+        "basicConfig": basicConfig,
+        "disable": _nothing,
+        "StreamHandler": _nothing,
+        "Formatter": _nothing,
+        "Logger": Logger,
+        **{name: getattr(logger, name) for name in _METHODS.split()},
+    }

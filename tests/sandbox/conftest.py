@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from rlm_integrations.sandbox import CellOutput, ProcessSandbox, Resume, Run, Session, SubCall
+
+Answer = Callable[[SubCall], Resume]
+
+
+def no_answer(call: SubCall) -> Resume:
+    return Resume(error=f"nobody answers {call.name}")
+
+
+def run_cell(session: Session, code: str, answer: Answer = no_answer) -> CellOutput:
+    outcome = session.advance(Run(code))
+    while isinstance(outcome, SubCall):
+        outcome = session.advance(answer(outcome))
+    return outcome
+
+
+async def arun_cell(session: Session, code: str, answer: Answer = no_answer) -> CellOutput:
+    outcome = await session.aadvance(Run(code))
+    while isinstance(outcome, SubCall):
+        outcome = await session.aadvance(answer(outcome))
+    return outcome
+
+
+@pytest.fixture(params=["sync", "async"])
+def run_in(request: pytest.FixtureRequest) -> Callable[..., CellOutput]:
+    """Runs a cell of a session: blocking, and in an event loop."""
+    if request.param == "sync":
+        return run_cell
+    return lambda *args: asyncio.run(arun_cell(*args))
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[ProcessSandbox]:
+    with ProcessSandbox(timeout_s=10) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def session(sandbox: ProcessSandbox) -> Iterator[Session]:
+    session = sandbox.open({"context": "one two three", "query": "?"}, ["llm_query"])
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def cell(session: Session) -> Callable[..., Any]:
+    """Runs a cell of one session, blocking."""
+    return lambda code, answer=no_answer: run_cell(session, code, answer)

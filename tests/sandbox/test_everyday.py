@@ -1,0 +1,127 @@
+"""Python as models write it runs, and prints what CPython prints."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import types
+from typing import Any
+
+import pytest
+
+from rlm_integrations.sandbox import ProcessSandbox
+from tests.sandbox.snippets import FUNCTIONS, SUITES, cells, judge, load
+
+MORE = (SUITES / "more_everyday.py").read_text().split("# ---\n")
+
+
+@pytest.mark.parametrize("item", load("everyday.json"), ids=lambda item: item["id"])
+def test_every_snippet_of_the_suite_prints_what_it_should(item: dict[str, Any], sandbox: ProcessSandbox, run_in: Any) -> None:
+    session = sandbox.open({"context": item["setup"]["context"], "query": "q"}, FUNCTIONS)
+    try:
+        for number, (code, expected) in enumerate(zip(cells(item), item["expect"]["stdout"], strict=True)):
+            output = run_in(session, code, judge)
+            assert output.stdout.strip() == expected.strip()
+            assert (output.error is not None) == (number in item.get("allow_error_in", []))
+    finally:
+        session.close()
+
+
+@pytest.mark.parametrize("number", range(len(MORE)))
+def test_other_snippets_print_what_they_print_in_plain_python(number: int, cell: Any, monkeypatch: Any) -> None:
+    module = types.ModuleType("__main__")
+    printed = io.StringIO()
+    with monkeypatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setitem(sys.modules, "__main__", module)
+        exec(compile(MORE[number], "cell", "exec", dont_inherit=True), vars(module))
+    output = cell(MORE[number])
+    assert output.error is None
+    assert output.stdout == printed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("code", "stdout"),
+    [
+        ("1 + 1", "2\n"),
+        ("'text'", "text\n"),
+        ("['text']", "['text']\n"),
+        ("None", ""),
+        ("print('a')", "a\n"),
+        ("x = 5", ""),
+        ("x = 5\nx", "5\n"),
+        ("import asyncio\nawait asyncio.sleep(0, 'done')", "done\n"),
+        ("", ""),
+        ("# only a comment", ""),
+    ],
+)
+def test_the_value_of_a_trailing_expression_is_shown_once(code: str, stdout: str, cell: Any) -> None:
+    output = cell(code)
+    assert (output.stdout, output.error) == (stdout, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("open('a.txt')", "already in `context`"),
+        ("import pandas as pd", "csv, statistics"),
+        ("import requests", "no network"),
+        ("import urllib.request", "no network"),
+        ("from pathlib import Path", "already in `context`"),
+        ("import subprocess", "no operating system"),
+        ("import threading", "llm_query_batched"),
+        ("import os\nos.listdir('.')", "the documents are in `context`"),
+        ("from os import environ", "`context`"),
+        ("import os\nos.path.exists('x')", "already in `context`"),
+        ("import pickle", "use json"),
+        ("import nosuchmodule", "the modules here are abc"),
+        ("eval('1')", "write the code itself"),
+        ("exec('1')", "write the code itself"),
+        ("input('?')", "nobody can answer"),
+        ("__import__('os')", "import statement"),
+        ("().__class__.__bases__", "isinstance"),
+        ("exit()", "FINAL(answer)"),
+        ("contxt", "did you mean 'context'"),
+    ],
+)
+def test_an_error_about_the_outside_names_what_to_use_instead(code: str, hint: str, cell: Any) -> None:
+    assert hint in cell(code).error
+
+
+def test_an_exception_shows_the_models_own_lines_and_the_reason(cell: Any) -> None:
+    cell("def half(text):\n    return text / 2")
+    output = cell("total = 1\nprint('before')\ntotal += half('x')")
+    assert output.stdout == "before\n"
+    assert output.error.splitlines() == [
+        "line 3: total += half('x')",
+        "cell 1, line 2, in half: return text / 2",
+        "TypeError: unsupported operand type(s) for /: 'str' and 'int'",
+    ]
+    assert cell("total").stdout == "1\n"
+
+
+def test_a_syntax_error_shows_its_line(cell: Any) -> None:
+    assert cell("x = 1\nif x\n    print(x)").error == "line 2: if x\nSyntaxError: expected ':'"
+
+
+def test_a_refusal_shows_its_line_and_runs_nothing_of_the_cell(cell: Any) -> None:
+    output = cell("print('ran')\nf = (lambda: 1).__code__")
+    assert output.stdout == ""
+    assert output.error.startswith("line 2: f = (lambda: 1).__code__\nNotAllowed: the attribute '__code__'")
+
+
+def test_names_served_by_the_host_come_back_in_the_next_cell(cell: Any) -> None:
+    cell("print = FINAL = search = llm_query = 5\nmath = 'mine'")
+    output = cell("print(callable(FINAL), callable(search), callable(llm_query), math)")
+    assert output.stdout == "True True True mine\n"
+
+
+def test_leaving_the_interpreter_is_an_error_like_any_other(cell: Any) -> None:
+    assert cell("raise SystemExit(3)").error == "line 1: raise SystemExit(3)\nSystemExit: 3"
+    assert "KeyboardInterrupt" in cell("raise KeyboardInterrupt").error
+    assert cell("print('still here')").stdout == "still here\n"
+
+
+def test_show_vars_names_what_the_model_made(cell: Any) -> None:
+    cell("import re\nrows = [1, 2]\ndef f(): pass\n_n = 3")
+    assert cell("SHOW_VARS()").stdout == "{'rows': 'list of 2', 'f': 'function', '_n': 'int'}\n"

@@ -1,0 +1,91 @@
+"""Attacks have no effect on the host: with the language layer, and with nothing but the locked process.
+
+Hostile code runs in fully locked workers only, which are an ordinary user's processes even where the tests are root's.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlm_integrations.sandbox import ProcessSandbox, Resume, SubCall
+from tests.sandbox.conftest import run_cell
+from tests.sandbox.snippets import FUNCTIONS, SUITES, cells, judge, load
+
+TIMEOUT_S = 1
+MORE = (SUITES / "more_hostile.py").read_text().split("# ---\n")
+MORE[0] = MORE[0].split("\n\n", 1)[1]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["policy", "process"])
+def locked(request: pytest.FixtureRequest) -> Iterator[ProcessSandbox]:
+    with ProcessSandbox(timeout_s=TIMEOUT_S) as sandbox:
+        sandbox._policy = request.param
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[socket.socket]:
+    import pytest_socket
+
+    pytest_socket.enable_socket()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+    pytest_socket.disable_socket(allow_unix_socket=True)
+
+
+@pytest.mark.parametrize("item", load("hostile.json"), ids=lambda item: item["id"])
+def test_a_hostile_snippet_has_no_effect_on_the_host(
+    item: dict[str, Any],
+    locked: ProcessSandbox,
+    listener: socket.socket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RLM_CANARY_KEY", "CANARY-ENV-1")
+    secret, mark = tmp_path / "secret", tmp_path / "mark"
+    secret.write_text("CANARY-FILE-1")
+    # Anyone may read the one and make the other: what stops the worker is the lock.
+    secret.chmod(0o644)
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o777)
+    environment, seen = dict(os.environ), []
+
+    def answer(call: SubCall) -> Resume:
+        seen.append(repr(call))
+        return judge(call)
+
+    context = ["doc0: text", "doc1: text"]
+    session = locked.open({"context": context}, FUNCTIONS)
+    try:
+        for code in cells(item):
+            for name, value in (("SECRET", secret), ("MARK", mark), ("PORT", listener.getsockname()[1])):
+                code = code.replace("{{" + name + "}}", str(value))
+            started = time.monotonic()
+            output = run_cell(session, code, answer)
+            assert time.monotonic() - started < TIMEOUT_S + 2
+            seen.append(repr(output))
+        assert run_cell(session, "print(1 + 1)").stdout == "2\n"
+    finally:
+        session.close()
+    assert not mark.exists()
+    assert "CANARY-" not in "".join(seen)
+    assert dict(os.environ) == environment
+    assert context == ["doc0: text", "doc1: text"]
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+@pytest.mark.parametrize("code", MORE)
+def test_the_policy_stops_what_would_lead_out_of_the_language(code: str, cell: Any) -> None:
+    output = cell(code)
+    assert "LEAKED-" not in output.stdout
+    assert output.error or output.stdout == "unchanged\n"
+    assert cell("print(1 + 1)").stdout == "2\n"

@@ -1,0 +1,106 @@
+"""Nothing is left behind: after close, the collector, a fork, the end of the interpreter, or SIGKILL."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rlm_integrations.sandbox import ProcessSandbox, Run
+from tests.sandbox.conftest import run_cell
+
+SCRIPT = """
+import os, sys, time
+from rlm_integrations.sandbox import ProcessSandbox, Run
+sandbox = ProcessSandbox()
+session = sandbox.open({"context": "x"}, ["f"])
+session.advance(Run("1"))
+print(session._worker._pid, sandbox._launcher._parent._process.pid, flush=True)
+"""
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def state() -> tuple[int, int, int, list[str]]:
+    me = psutil.Process()
+    folders = [name for name in os.listdir(tempfile.gettempdir()) if name.startswith("rlm-")]
+    return len(me.children(recursive=True)), threading.active_count(), me.num_fds(), folders
+
+
+@pytest.mark.parametrize("end", ["close", "collect", "timeout"])
+def test_nothing_is_left_after_a_sandbox(end: str) -> None:
+    gc.collect()
+    before = state()
+    sandbox = ProcessSandbox(timeout_s=0.2)
+    sessions = [sandbox.open({"context": "x"}, ["f"]) for _ in range(5)]
+    for session in sessions[:-1]:
+        session.advance(Run("f()"))
+    if end == "timeout":
+        run_cell(sessions[-1], "while True: pass")
+    if end != "collect":
+        sandbox.close()
+    del sandbox, sessions, session
+    gc.collect()
+    wait_for(lambda: state() == before)
+
+
+def test_a_closed_session_leaves_no_process_or_descriptor(sandbox: ProcessSandbox) -> None:
+    run_cell(first := sandbox.open({"context": "x"}, []), "1")
+    first.close()
+    wait_for(lambda: len(psutil.Process().children(recursive=True)) == 1)
+    before = state()
+    for _ in range(10):
+        session = sandbox.open({"context": "x"}, ["f"])
+        session.advance(Run("f()"))
+        session.close()
+    wait_for(lambda: state() == before)
+
+
+@pytest.mark.parametrize("ending", ["", "os._exit(0)", "session.advance(Run('while True: pass'))"])
+def test_workers_end_with_their_host(ending: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", SCRIPT + ending], stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        pids = [int(pid) for pid in host.stdout.readline().split()]
+        if "while" in ending:
+            host.send_signal(signal.SIGKILL)
+        host.wait(10)
+        wait_for(lambda: not any(map(running, pids)))
+
+
+def test_a_forked_copy_of_the_host_gets_workers_of_its_own_and_keeps_its_hands_off_the_others() -> None:
+    script = SCRIPT + (
+        "pid = os.fork()\n"
+        "own = sandbox.open({'context': 'y'}, [])\n"
+        "print(own.advance(Run('print(context)')).stdout.strip(), flush=True)\n"
+        "if pid == 0:\n"
+        "    session.close(); sandbox.close(); os._exit(0)\n"
+        "os.waitpid(pid, 0)\n"
+        "print(session.advance(Run('print(context)')).stdout.strip(), flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split()[2:] == ["y", "y", "x"]
+
+
+def running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        # A zombie that nobody has waited for yet does not run.
+        return status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,69 @@
+"""``search`` finds passages of the context, word for word."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rlm_integrations.context import Document
+from rlm_integrations.sandbox import CellOutput, ProcessSandbox
+from rlm_integrations.sandbox.search import passages
+from tests.sandbox.conftest import run_cell
+
+FILLER = "Nothing of note happened on this day, and the log was closed at dusk as usual.\n" * 40
+
+
+def found(context: Any, call: str, sandbox: ProcessSandbox) -> Any:
+    session = sandbox.open({"context": context}, [])
+    code = f"import json\nhits = {call}\nprint(json.dumps([[h.id, h.start, str(h)] for h in hits]))"
+    output: CellOutput = run_cell(session, code)
+    session.close()
+    assert output.error is None
+    return json.loads(output.stdout)
+
+
+def test_a_passage_is_exact_text_with_its_document_and_offset(sandbox: ProcessSandbox) -> None:
+    docs = [Document(FILLER + "The “pump” failed.\r\n" + FILLER, id="log.txt"), FILLER, {"note": [FILLER, "pumps failing"]}]
+    hits = found(docs, "search('pump failure', n=3)", sandbox)
+    assert {hit[0] for hit in hits} == {"log.txt", "2.note[1]"}
+    texts = {"log.txt": docs[0], "2.note[1]": "pumps failing"}
+    for id, start, text in hits:
+        assert texts[id][start : start + len(text)] == text
+
+
+@pytest.mark.parametrize("words", ['a" OR', "NEAR(x", "-pump*", "pump:", "^(", '""', "col : pump", "pump AND NOT", "é ☃"])
+def test_any_words_are_plain_words(words: str, sandbox: ProcessSandbox) -> None:
+    hits = found("the pump failed\n\nall is well", f"search({words!r})", sandbox)
+    assert len(hits) == ("pump" in words)
+
+
+def test_passages_with_all_words_come_before_those_with_any(sandbox: ProcessSandbox) -> None:
+    docs = ["red car", "blue car", "red house"]
+    assert [hit[2] for hit in found(docs, "search(['red', 'house'])", sandbox)] == ["red house"]
+    assert {hit[2] for hit in found(docs, "search('blue house')", sandbox)} == {"blue car", "red house"}
+    assert found(docs, "search('')", sandbox) == []
+    assert len(found(docs, "search('car', 1)", sandbox)) == 1
+
+
+def test_the_result_reads_well(cell: Any) -> None:
+    assert cell("search('two')").stdout == "[context @ 0] one two three\n"
+    assert cell("search('absent')").stdout == "(nothing found)\n"
+
+
+def test_the_context_is_searched_as_it_was_given(sandbox: ProcessSandbox) -> None:
+    session = sandbox.open({"context": ["needle one", "hay"]}, [])
+    assert run_cell(session, "context[0] = 'x'\ncontext = 'gone'\nprint(search('needle'))").stdout == (
+        "[0 @ 0] needle one\n"
+    )
+    session.close()
+
+
+@pytest.mark.parametrize("text", [FILLER, "word " * 500, "x" * 5000, "a.\n\nb" * 700, "", "short"])
+def test_passages_make_up_the_text_and_end_where_lines_or_words_end(text: str) -> None:
+    pieces = [text[start:end] for start, end in passages(text)]
+    assert "".join(pieces) == text
+    assert all(0 < len(piece) <= 602 for piece in pieces)
+    if "\n" in text or " " in text:
+        assert all(piece[-1].isspace() for piece in pieces[:-1])
