@@ -36,6 +36,8 @@ class Launcher:
 
         Raises ``SandboxError`` if no worker can be started here.
         """
+        if not hasattr(os, "fork") or not hasattr(socket, "send_fds"):
+            raise SandboxError(f"ProcessSandbox needs POSIX, not {sys.platform}: pass another sandbox, or use WSL")
         with self._lock:
             for _ in range(2):
                 if self._parent is None:

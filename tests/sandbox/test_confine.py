@@ -104,7 +104,9 @@ def test_the_policy_alone_refuses_what_leads_out_of_the_language() -> None:
     assert output_of(code) == "__main__"
 
 
-def test_a_worker_sees_no_environment_no_arguments_and_no_descriptor_but_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_sees_no_environment_no_arguments_and_no_descriptor_but_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("RLM_CANARY", "CANARY")
     code = "import os, sys\nprint(dict(os.environ), sys.argv, sys.path, sorted(os.listdir('/proc/self/fd'))[:-1])"
     # The last descriptor is the one that lists them.

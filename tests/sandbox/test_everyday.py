@@ -13,11 +13,13 @@ import pytest
 from rlm_integrations.sandbox import ProcessSandbox
 from tests.sandbox.snippets import FUNCTIONS, SUITES, cells, judge, load
 
-MORE = (SUITES / "more_everyday.py").read_text().split("# ---\n")
+MORE = (SUITES / "more_everyday.txt").read_text().split("# ---\n")
 
 
 @pytest.mark.parametrize("item", load("everyday.json"), ids=lambda item: item["id"])
-def test_every_snippet_of_the_suite_prints_what_it_should(item: dict[str, Any], sandbox: ProcessSandbox, run_in: Any) -> None:
+def test_every_snippet_of_the_suite_prints_what_it_should(
+    item: dict[str, Any], sandbox: ProcessSandbox, run_in: Any
+) -> None:
     session = sandbox.open({"context": item["setup"]["context"], "query": "q"}, FUNCTIONS)
     try:
         for number, (code, expected) in enumerate(zip(cells(item), item["expect"]["stdout"], strict=True)):

@@ -19,7 +19,7 @@ from tests.sandbox.conftest import run_cell
 from tests.sandbox.snippets import FUNCTIONS, SUITES, cells, judge, load
 
 TIMEOUT_S = 1
-MORE = (SUITES / "more_hostile.py").read_text().split("# ---\n")
+MORE = (SUITES / "more_hostile.txt").read_text().split("# ---\n")
 MORE[0] = MORE[0].split("\n\n", 1)[1]
 
 

@@ -42,7 +42,7 @@ def loadable(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def test_no_name_leads_to_a_module_a_frame_or_code(names: dict[str, Any]) -> None:
-    paths, seen = [(name, value) for name, value in names.items()], set[int]()
+    paths, seen = list(names.items()), set[int]()
     for path, value in paths:
         assert not isinstance(value, OUTSIDE), path
         if id(value) in seen or path.count(".") > 6:

@@ -25,7 +25,11 @@ def found(context: Any, call: str, sandbox: ProcessSandbox) -> Any:
 
 
 def test_a_passage_is_exact_text_with_its_document_and_offset(sandbox: ProcessSandbox) -> None:
-    docs = [Document(FILLER + "The “pump” failed.\r\n" + FILLER, id="log.txt"), FILLER, {"note": [FILLER, "pumps failing"]}]
+    docs = [
+        Document(FILLER + "The “pump” failed.\r\n" + FILLER, id="log.txt"),
+        FILLER,
+        {"note": [FILLER, "pumps failing"]},
+    ]
     hits = found(docs, "search('pump failure', n=3)", sandbox)
     assert {hit[0] for hit in hits} == {"log.txt", "2.note[1]"}
     texts = {"log.txt": docs[0], "2.note[1]": "pumps failing"}
@@ -33,7 +37,9 @@ def test_a_passage_is_exact_text_with_its_document_and_offset(sandbox: ProcessSa
         assert texts[id][start : start + len(text)] == text
 
 
-@pytest.mark.parametrize("words", ['a" OR', "NEAR(x", "-pump*", "pump:", "^(", '""', "col : pump", "pump AND NOT", "é ☃"])
+@pytest.mark.parametrize(
+    "words", ['a" OR', "NEAR(x", "-pump*", "pump:", "^(", '""', "col : pump", "pump AND NOT", "é ☃"]
+)
 def test_any_words_are_plain_words(words: str, sandbox: ProcessSandbox) -> None:
     hits = found("the pump failed\n\nall is well", f"search({words!r})", sandbox)
     assert len(hits) == ("pump" in words)
@@ -67,3 +73,12 @@ def test_passages_make_up_the_text_and_end_where_lines_or_words_end(text: str) -
     assert all(0 < len(piece) <= 602 for piece in pieces)
     if "\n" in text or " " in text:
         assert all(piece[-1].isspace() for piece in pieces[:-1])
+
+
+def test_a_context_too_large_to_be_indexed_whole_is_searched_all_the_same(sandbox: ProcessSandbox) -> None:
+    docs = [FILLER * 1000, FILLER * 600 + "The İstanbul pumps were failing.\n" + FILLER * 1000]
+    ((id, start, text),) = found(docs, "search('pump failure')", sandbox)
+    assert id == "1"
+    assert docs[1][start : start + len(text)] == text
+    assert "pumps were failing" in text
+    assert len(found(docs, "search('dusk usual', 7)", sandbox)) == 7
