@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import inspect
 import keyword
@@ -10,7 +9,7 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlm_integrations.budget import Budget
 from rlm_integrations.context import Context
@@ -24,6 +23,9 @@ from rlm_integrations.errors import InvalidInput, RLMError
 from rlm_integrations.events import Event, RunEnded
 from rlm_integrations.ports import LanguageModel, Sandbox, Tool
 from rlm_integrations.result import RLMResult
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["RLM"]
 
@@ -166,6 +168,8 @@ class RLM:
 
     def astream(self, query: str, context: Any) -> AsyncIterator[Event]:
         """The same without blocking the event loop."""
+        import asyncio
+
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         tree, branch = self._begin(query, context, events.put_nowait)
         return _astream(tree, branch, events)
@@ -234,6 +238,8 @@ def _stream(
 
 
 async def _astream(tree: Tree, branch: Branch[RunEnded], events: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
+    import asyncio
+
     task = asyncio.ensure_future(adrive(branch))
     task.add_done_callback(lambda _: events.put_nowait(None))
     try:

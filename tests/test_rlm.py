@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from typing import Any
 
@@ -269,3 +270,24 @@ def test_a_cell_is_stopped_when_the_seconds_of_the_budget_are_over(run: Any, mak
     rlm = make_rlm(ScriptedModel([cell("while True: pass")]), budget=Budget(max_seconds=0.5), on_exhausted="raise")
     with pytest.raises(BudgetExceeded, match=r"max_seconds is 0\.5"):
         run(rlm, "q", TEXT)
+
+
+def test_a_run_leaves_no_cycles_for_the_garbage_collector(run: Any, make_rlm: Any) -> None:
+    rlm = make_rlm(ScriptedModel(by_role([cell("print(llm_query('x'))"), cell("FINAL(len(context))")], lambda _: "y")))
+    run(rlm, "q", TEXT)
+    gc.collect()
+    result = run(rlm, "q", TEXT)
+    kinds = {type(thing).__module__ for thing in _garbage()}
+    assert result.answer == "210"
+    assert not any(kind.startswith("rlm_integrations") for kind in kinds)
+
+
+def _garbage() -> list[Any]:
+    """What only the garbage collector can free."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        return list(gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 import logging
@@ -93,6 +92,8 @@ async def _acarry_out(effect: Effect) -> Any:
                 await check()
             return None
         case CallModel(model, messages, options, limit_s):
+            import asyncio  # takes a quarter of the time that all of this package takes to import
+
             try:
                 async with asyncio.timeout(limit_s):
                     return _checked(await model.acomplete(messages, **options), model.name)
@@ -193,6 +194,8 @@ def _outcome(branch: Branch[Any], stop: threading.Event) -> Any:
 
 
 async def _agather(branches: Any, width: int) -> list[Any]:
+    import asyncio
+
     room = asyncio.Semaphore(width)
 
     async def outcome(branch: Branch[Any]) -> Any:
@@ -214,6 +217,8 @@ async def _agather(branches: Any, width: int) -> list[Any]:
 
 async def _in_thread(function: Callable[[], T]) -> T:
     """Call ``function`` in a fresh thread: the loop's executor has few, and a tool may wait for a run of ours."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()

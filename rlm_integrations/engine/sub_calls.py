@@ -35,13 +35,6 @@ class SubCalls:
     def __init__(self, node: Node, start_child: StartChild) -> None:
         self._node = node
         self._start_child = start_child
-        self._handlers: dict[str, Callable[..., Branch[Any]]] = {
-            "llm_query": self._llm_query,
-            "llm_query_batched": self._llm_query_batched,
-            "rlm_query": self._rlm_query,
-            "recursive_llm": self._rlm_query,
-            "rlm_query_batched": self._rlm_query_batched,
-        }
         self.notes: list[str] = []
         self._cell_id = ""
 
@@ -53,9 +46,9 @@ class SubCalls:
         try:
             if tool is not None:
                 value = yield from self._call_tool(tool, call.args, kwargs)
-            elif handler := self._handlers.get(call.name):
+            elif call.name in FUNCTIONS:
                 try:
-                    branch = handler(*call.args, **kwargs)
+                    branch = getattr(self, f"_{call.name}")(*call.args, **kwargs)
                 except TypeError as error:
                     raise _Refused(f"{call.name}(){str(error).partition('()')[2]}") from error
                 value = yield from branch
@@ -83,6 +76,8 @@ class SubCalls:
     def _rlm_query(self, query: str, context: Any = None) -> Branch[Any]:
         outcomes = yield from self._gather([self._recursive(_text(query, "query"), context)])
         return _result(outcomes[0])
+
+    _recursive_llm = _rlm_query
 
     def _rlm_query_batched(self, queries: list[str] | str, contexts: list[Any] | None = None) -> Branch[list[Any]]:
         parts = [None] * len(_batch(queries, "queries")) if contexts is None else _batch(contexts, "contexts")

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from inspect import getdoc, signature
 from itertools import islice
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -23,7 +23,7 @@ SHOWN_KEYS = 12
 
 @cache
 def _text(name: str) -> str:
-    return resources.files(__name__).joinpath(f"{name}.txt").read_text("utf-8").strip()
+    return Path(__file__).with_name(f"{name}.txt").read_text("utf-8").strip()
 
 
 @cache
