@@ -119,6 +119,7 @@ def _die_with(parent: int) -> None:
         os._exit(0)
 
 
+@functools.cache
 def _libc() -> ctypes.CDLL:
     if sys.platform != "linux":
         raise OSError(f"{sys.platform} does not have it")
@@ -136,6 +137,7 @@ def _prctl(option: int, value: int, pointer: object = 0) -> None:
     _check(_libc().prctl(option, ctypes.c_ulong(value), pointer, ctypes.c_ulong(0), ctypes.c_ulong(0)))
 
 
+@functools.cache
 def _landlock_abi() -> int:
     try:
         return _check(_libc().syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1)))
@@ -165,6 +167,7 @@ def _seccomp() -> None:
     _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program))
 
 
+@functools.cache
 def _filter() -> bytes:
     """The allow-list as classic BPF: one jump for each allowed call, and EPERM for the rest."""
     machine = os.uname().machine

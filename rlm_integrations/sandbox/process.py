@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import weakref
@@ -82,7 +83,10 @@ class ProcessSandbox:
 
     async def aopen(self, variables: Mapping[str, Any], functions: Sequence[str]) -> ProcessSession:
         """The same; opening never blocks."""
-        return self.open(variables, functions)
+        session = self.open(variables, functions)
+        # Where many runs start at once, the event loop gets a turn between them.
+        await asyncio.sleep(0)
+        return session
 
     def report(self) -> IsolationReport:
         """Which layers are in force here, as a worker found them when it locked itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import mmap
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -27,42 +28,49 @@ class SubCallError(RuntimeError):
 
 
 class Repl:
-    """A session's namespace. ``call`` carries a served function's call to the host and returns its outcome."""
+    """A session's namespace. It is prepared before the session is there, since a fork of what stands is cheap."""
 
-    def __init__(
-        self,
-        variables: dict[str, Any],
-        functions: Sequence[str],
-        facades: dict[str, Facade],
-        call: Callable[[str, list[Any], dict[str, Any]], Any],
-        max_output_chars: int,
-        policy: bool = True,
-    ) -> None:
+    def __init__(self, facades: dict[str, Facade]) -> None:
         # Dataclasses look up their module by name.
         module = sys.modules["__main__"] = types.ModuleType("__main__")
         self._namespace = namespace = vars(module)
         namespace.clear()
         namespace["__name__"], namespace["__doc__"] = "__main__", None
-        self._streams = Streams(max_output_chars)
-        self._policy = policy
-        if policy:
-            namespace["__builtins__"] = cell_builtins(facades, namespace, self._streams)
-        else:
-            namespace.update({name: sys.modules[name] for name in PRELOADED})
-        self._given = variables
+        self._streams = Streams(0)
+        self._policy = True
+        namespace["__builtins__"] = cell_builtins(facades, namespace, self._streams)
+        self._given: dict[str, Any] = {}
         self._final: tuple[Any, list[str]] | None = None
-        self._reserve = _memory()
-        self._host_names: dict[str, Any] = {name: _served(name, call) for name in functions}
-        self._host_names |= {
+        self._reserve: mmap.mmap | None = None
+        self._host_names: dict[str, Any] = {
             "FINAL": self._make_final(),
             "FINAL_VAR": self._make_final_var(),
             "SHOW_VARS": self._make_show_vars(),
-            "search": _make_search(variables.get("context", "")),
             "print": printer(self._streams),
         }
+        self._cells = 0
+
+    def begin(
+        self,
+        variables: dict[str, Any],
+        functions: Sequence[str],
+        call: Callable[[str, list[Any], dict[str, Any]], Any],
+        max_output_chars: int,
+        policy: bool = True,
+    ) -> None:
+        """Take what belongs to the session. ``call`` carries a served function's call to the host and returns its
+        outcome."""
+        namespace = self._namespace
+        self._streams.limit = max_output_chars
+        self._policy = policy
+        if not policy:
+            del namespace["__builtins__"]
+            namespace.update({name: sys.modules[name] for name in PRELOADED})
+        self._given = variables
+        self._host_names |= {name: _served(name, call) for name in functions}
+        self._host_names["search"] = _make_search(variables.get("context", ""))
         namespace.update(variables)
         namespace["answer"] = {"content": None, "ready": False}
-        self._cells = 0
 
     def run(self, source: str) -> tuple[str, str | None, tuple[Any, list[str]] | None]:
         """Run a cell: what it printed, with the echo of a trailing expression; its error; its final value."""
@@ -138,11 +146,14 @@ class Repl:
         return SHOW_VARS
 
 
-def _memory() -> bytes | None:
-    """Some memory to give back when a cell has used up all there is, so that this can still be said."""
+def _memory() -> mmap.mmap | None:
+    """Some memory to give back when a cell has used up all there is, so that this can still be said.
+
+    From the kernel itself: malloc keeps what it gets back, and takes its next large blocks from there, page by page.
+    """
     try:
-        return bytes(RESERVE_BYTES)
-    except MemoryError:
+        return mmap.mmap(-1, RESERVE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:
         return None
 
 

@@ -4,36 +4,71 @@ from __future__ import annotations
 
 import io
 import os
-import signal
+import random
 import socket
 from collections.abc import Iterator
 from typing import Any
 
-from rlm_integrations.sandbox import confine, wire
-from rlm_integrations.sandbox.guards import Facade
+from rlm_integrations.sandbox import confine, modules, wire
 from rlm_integrations.sandbox.repl import Repl, SubCallError
 from rlm_integrations.sandbox.values import MAX_CHARS, Unsendable
 
 CONNECTION = 3
+WARM_UP_TIMES = 10
+WARM_UP = ("n = len('text')\nfor i in range(3):\n    n += i\nprint(f'{n}')\nFINAL(n)", "1 / 0")
+WARM_UP_FRAMES = b"".join(
+    map(
+        wire.frame,
+        (
+            {"functions": ["f"], "variables": ["context"], "max_output_chars": 10, "policy": True},
+            {"shape": "value"},
+            ["text"],
+            None,
+            *[{"cell": "", "code": cell} for cell in WARM_UP],
+        ),
+    )
+)
 
 
-def main(memory_bytes: int, parent: int, facades: dict[str, Facade], skip: tuple[str, ...] = ()) -> None:
+def main(memory_bytes: int, parent: int, repl: Repl, skip: tuple[str, ...] = ()) -> None:
     """Serve the host on descriptor ``CONNECTION`` until it closes the other end. Never returns."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _say_hello()
-    host = _Host()
+    random.seed()
+    _say_hello(CONNECTION)
+    host = _Host(CONNECTION)
     layers = confine.lock(memory_bytes, parent, skip)
     try:
-        _serve(host, facades, layers)
+        _serve(host, repl, layers)
     finally:
         # Nothing of the prepared parent, whose copy this is, may go on running here.
         os._exit(0)
 
 
-def _say_hello() -> None:
+def prepare() -> Repl:
+    """A REPL for the workers that are forked from this process. Cells have run before in another one: what Python
+    writes down when code runs for the first times, no forked copy has to write again."""
+    facades = modules.build()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for _ in range(WARM_UP_TIMES):
+            _say_hello(theirs.fileno())
+            _, handles, _, _ = socket.recv_fds(ours, 1000, 1)
+            for handle in handles:
+                os.close(handle)
+            host = _Host(theirs.fileno())
+            ours.sendall(WARM_UP_FRAMES)
+            repl = Repl(facades)
+            _begin(host, repl, {})
+            for cell in WARM_UP:
+                host.message()
+                host.finish(*repl.run(cell))
+            ours.recv(10_000)
+    return Repl(facades)
+
+
+def _say_hello(connection: int) -> None:
     """Tell the host which process this is, with a handle that can't come to mean another one."""
     hello = wire.frame({"type": "hello", "pid": os.getpid()})
-    with socket.socket(fileno=os.dup(CONNECTION)) as host:
+    with socket.socket(fileno=os.dup(connection)) as host:
         if not hasattr(os, "pidfd_open"):
             host.sendall(hello)
             return
@@ -42,13 +77,8 @@ def _say_hello() -> None:
         os.close(handle)
 
 
-def _serve(host: _Host, facades: dict[str, Facade], layers: dict[str, str | None]) -> None:
-    opening = host.message()
-    variables = {name: host.value() for name in opening["variables"]}
-    repl = Repl(
-        variables, opening["functions"], facades, host.call, opening["max_output_chars"], policy=opening["policy"]
-    )
-    host.send({"type": "ready", "layers": layers})
+def _serve(host: _Host, repl: Repl, layers: dict[str, str | None]) -> None:
+    _begin(host, repl, layers)
     while True:
         step = host.message()
         host.cell = step["cell"]
@@ -56,12 +86,20 @@ def _serve(host: _Host, facades: dict[str, Facade], layers: dict[str, str | None
         host.finish(stdout, error, final)
 
 
+def _begin(host: _Host, repl: Repl, layers: dict[str, str | None]) -> None:
+    opening = host.message()
+    variables = {name: host.value() for name in opening["variables"]}
+    repl.begin(variables, opening["functions"], host.call, opening["max_output_chars"], policy=opening["policy"])
+    host.send({"type": "ready", "layers": layers})
+
+
 class _Host:
     """The worker's end of the wire."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: int) -> None:
         self.cell = ""
-        self._reader = io.BufferedReader(io.FileIO(CONNECTION, closefd=False), 1 << 16)
+        self._connection = connection
+        self._reader = io.BufferedReader(io.FileIO(connection, closefd=False), 1 << 16)
 
     def message(self) -> dict[str, Any]:
         _, body = self._frame()
@@ -135,7 +173,7 @@ class _Host:
         if len(data) > wire.MAX_FRAME_BYTES:
             raise Unsendable(f"{len(data):,} bytes at once are too many: pass pieces of less than {MAX_CHARS // 4:,}")
         while data:
-            data = data[os.write(CONNECTION, data) :]
+            data = data[os.write(self._connection, data) :]
 
     def _frame(self) -> tuple[int, bytes]:
         header = self._reader.read(wire.HEADER.size)

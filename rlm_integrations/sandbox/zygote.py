@@ -25,11 +25,15 @@ def main() -> None:
     """Serve until the control socket closes."""
     control = socket.socket(fileno=int(sys.argv[1]))
     prepare(sys.argv[2:])
-    from rlm_integrations.sandbox import confine, modules, worker
+    # What the standard library does after a fork mends locks that threads held. Here are no threads, and the workers
+    # seed ``random`` themselves; it takes as long as the fork.
+    os.register_at_fork = lambda **functions: None
+    from rlm_integrations.sandbox import confine, worker
 
-    facades = modules.build()
+    repl = worker.prepare()
     with contextlib.suppress(OSError):
         confine._filter()
+        confine._landlock_abi()
     os.environ.clear()
     sys.path.clear()
     sys.argv.clear()
@@ -60,7 +64,7 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             _become_worker(sockets[0])
-            worker.main(memory_bytes, me, facades, tuple(name for bit, name in enumerate(SKIPPED) if skip >> bit & 1))
+            worker.main(memory_bytes, me, repl, tuple(name for bit, name in enumerate(SKIPPED) if skip >> bit & 1))
         workers.add(pid)
         os.close(sockets[0])
     for pid in workers:
@@ -88,7 +92,6 @@ def _reap(workers: set[int]) -> None:
 
 def _become_worker(connection: int) -> None:
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if connection == 3:
         os.closerange(4, 256)
         return
