@@ -31,4 +31,4 @@ record: $(READY)  ## renew all recordings; needs an OpenAI-compatible server wit
 	RECORD=1 $(BIN)/python -m tests.record
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache
