@@ -27,7 +27,7 @@ bench: $(READY)  ## speed, beside the peers in environments of their own
 	$(BIN)/python -m tests.benchmarks.speed
 
 record: $(READY)  ## renew all recordings; needs an OpenAI-compatible server with a model "qwen" at 127.0.0.1:8089
-	RECORD=1 $(BIN)/python -m pytest tests/models
+	RECORD=1 $(BIN)/python -m pytest --timeout=0 tests/models/test_litellm.py tests/cookbooks
 	RECORD=1 $(BIN)/python -m tests.record
 
 clean:

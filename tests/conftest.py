@@ -24,6 +24,12 @@ def run(request: pytest.FixtureRequest) -> Run:
     return lambda rlm, query, context: asyncio.run(rlm.arun(query, context))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_loop_left_behind() -> None:
+    """LiteLLM's blocking calls open the main thread's event loop for their own ends, and never close it."""
+    asyncio.set_event_loop(None)
+
+
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[ProcessSandbox]:
     """One sandbox for all tests that do not look at the sandbox itself."""

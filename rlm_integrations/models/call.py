@@ -45,14 +45,11 @@ class Call:
         asked = {name: options[name] for name in ("stop", "temperature", "max_tokens") if options.get(name) is not None}
         key = settings.get("api_key") or provider.key(settings.get("api_base"))
         self._request = {
-            "drop_params": True,
             **settings,
             **asked,
             "api_key": key,
             "messages": _wire_messages(messages, marked=provider.wants_cache_marks),
-            # The retries counted here are the only ones.
-            "num_retries": 0,
-            "max_retries": 0,
+            "max_retries": 0,  # the retries counted here are the only ones
         }
         if self.streams:
             self._request |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -64,9 +61,7 @@ class Call:
 
     def request(self) -> dict[str, Any]:
         """The arguments of the next attempt; ``TimeoutError`` if no time is left for one."""
-        from rlm_integrations.models import (
-            timeouts,  # imports httpx, as LiteLLM has by now
-        )
+        from rlm_integrations.models import timeouts  # it imports httpx, which LiteLLM has done by now
 
         self._check_time()
         limit_s = min(
@@ -117,7 +112,9 @@ class Call:
         return wait_s
 
     def _arguments(self) -> dict[str, Any]:
-        return {name: value for name, value in self._request.items() if value is not None and name not in self._not_taken}
+        return {
+            name: value for name, value in self._request.items() if value is not None and name not in self._not_taken
+        }
 
     def _check_time(self) -> None:
         if self.retries.seconds_left() == 0:

@@ -24,7 +24,9 @@ _PREFIX = re.compile(r"\A(?:(?:litellm\.)?\w*(?:Error|Timeout)(?: Error)?: )*(?:
 _SUFFIX = re.compile(r"\.? (?:Error_str: |- timeout value=).*\Z", re.DOTALL)
 
 _WINDOW = re.compile(r"context.{0,12}(length|window|size)|(prompt|input) is too long|too many tokens", re.IGNORECASE)
-_KEY = re.compile(r"api[ _-]?key.{0,20}(invalid|not valid|expired|missing)|(invalid|incorrect|no) api[ _-]?key", re.IGNORECASE)
+_KEY = re.compile(
+    r"api[ _-]?key.{0,20}(invalid|not valid|expired|missing)|(invalid|incorrect|no) api[ _-]?key", re.IGNORECASE
+)
 _MODEL = re.compile(r"model_not_found|LLM Provider NOT provided|model.{0,60}(not found|not exist)", re.IGNORECASE)
 _NOT_TAKEN = re.compile(r"unsupported|(not|n't) support|unrecognized|unknown|deprecated|not permitted", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|current quota", re.IGNORECASE)
@@ -108,7 +110,7 @@ def _said(error: Exception) -> str:
 def _message_in_json(text: str) -> str | None:
     """The provider's message, where LiteLLM hands on the whole body of its response."""
     try:
-        body = json.loads(text[text.index("{") :])
+        body, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
         message = body["error"]["message"]
     except (ValueError, KeyError, TypeError):
         return None

@@ -45,5 +45,5 @@ async def aload() -> Any:
 def _load_into(future: Future[Any]) -> None:
     try:
         future.set_result(load())
-    except BaseException as error:  # noqa: BLE001 (raised by whoever waits for the import)
+    except BaseException as error:
         future.set_exception(error)

@@ -18,12 +18,15 @@ class LiteLLMModel:
     """A model by its LiteLLM name: "openai/gpt-5-mini", "anthropic/...", "ollama/...", "openai/qwen" with ``api_base``.
 
     ``timeout``: how many seconds a request may leave us without an answer (600 by LiteLLM's default). The ``timeout``
-    option of a call bounds the whole call, retries and the waits between them included.
+    option of a call bounds the whole call, retries and the waits between them included; to the moment where the call
+    is awaited, and where it blocks as soon as the server is silent or has said something.
     ``max_retries``: for rate limits, server errors, lost connections and timeouts, with exponential backoff; where the
     server sends ``Retry-After``, that is kept to. Nothing is tried again once streamed text was handed on.
     ``window_tokens``: from LiteLLM's price map where it is not given.
-    ``options`` go to LiteLLM with each call. Parameters the model does not take are left out (``drop_params=False``
-    makes them an error). One instance serves any number of threads and tasks at once.
+    ``options`` go to LiteLLM with each call.
+
+    ``stop`` and ``temperature`` are left out for models that refuse them. One instance serves any number of threads
+    and tasks at once.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class LiteLLMModel:
                 finally:
                     _close(response)
                 return call.reply()
-            except Exception as error:  # noqa: BLE001 (the call judges it, and raises what is not to be tried again)
+            except Exception as error:
                 wait_s = call.wait_after(error)
             retry.sleep(wait_s)
 
@@ -108,7 +111,7 @@ class LiteLLMModel:
                     finally:
                         await response.aclose()
                     return call.reply()
-            except Exception as error:  # noqa: BLE001 (the call judges it, and raises what is not to be tried again)
+            except Exception as error:
                 wait_s = call.wait_after(error)
             await retry.asleep(wait_s)
 

@@ -94,16 +94,19 @@ class Provider:
         billed = getattr(usage, "cost", None)  # OpenRouter says it itself
         if isinstance(billed, int | float):
             return float(billed)
-        entry = self._litellm.model_cost.get(self._info.get("key"), {})
-        if "input_cost_per_token" not in entry:
-            return None  # LiteLLM takes a missing price for 0.
+        if not self._info:
+            return None
         try:
             parts = self._litellm.cost_per_token(self._model, custom_llm_provider=self.name, usage_object=usage)
+        except self._litellm.exceptions.ModelNotMappedError:
+            return None
         except Exception:
             # A reply already paid for is not lost to a gap in the price map.
             logger.warning("no cost could be worked out for %s", self._model, exc_info=True)
             return None
-        return float(sum(parts))
+        entry = self._litellm.model_cost.get(self._info.get("key"), {})
+        # LiteLLM takes a price it does not know for 0.
+        return float(sum(parts)) if any(parts) or "input_cost_per_token" in entry else None
 
 
 def _info(litellm: Any, model: str, provider: str) -> Mapping[str, Any]:

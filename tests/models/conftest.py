@@ -15,7 +15,7 @@ import pytest
 import vcr
 
 from rlm_integrations.messages import Message, Reply
-from rlm_integrations.models import LiteLLMModel, retry
+from rlm_integrations.models import LiteLLMModel, library, retry
 from rlm_integrations.models.provider import KEY_VARIABLES
 
 CASSETTES = Path(__file__).parent / "cassettes"
@@ -27,16 +27,20 @@ ASK = [Message("system", "You are terse."), Message("user", "Hello?")]
 COMPLETION = {"id": "c", "created": 1, "model": "m"}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # LiteLLM ignores this one itself, but pytest restores the filters after each test.
-    config.addinivalue_line("filterwarnings", "ignore:Item .* on TypedDict class .* is using the .ReadOnly. qualifier")
-
-
 @pytest.fixture(autouse=True)
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """The keys and servers of whoever runs the tests are none of their business."""
-    for variable in [name for names in KEY_VARIABLES.values() for name in names] + ["OPENAI_API_BASE", "OPENAI_BASE_URL"]:
+    for variable in [name for names in KEY_VARIABLES.values() for name in names] + [
+        "OPENAI_API_BASE",
+        "OPENAI_BASE_URL",
+    ]:
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def litellm() -> Any:
+    """The library as this package loads it: imported by name it would fetch a price map."""
+    return library.load()
 
 
 @pytest.fixture
@@ -99,6 +103,13 @@ def _portable_response(response: dict[str, Any]) -> dict[str, Any]:
     return response | {"headers": kept}
 
 
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that leave early are what some tests are about."""
+
+
 class Server:
     """Gives the answers it was told to, one a request, the last one again and again; keeps what it was sent."""
 
@@ -109,8 +120,7 @@ class Server:
         self.client_left = threading.Event()
         self._answers: list[Callable[[BaseHTTPRequestHandler], None]] = []
         self._closing = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
         self._thread.start()
 
@@ -167,6 +177,21 @@ class Server:
                 self._send_chunk(to, choices=[], usage=usage)
             self._send_event(to, b"[DONE]")
             to.wfile.write(b"0\r\n\r\n")
+
+        self._answers.append(answer)
+
+    def drips(self) -> None:
+        """A body that comes byte by byte and never ends."""
+
+        def answer(to: BaseHTTPRequestHandler) -> None:
+            to.send_response(200)
+            to.send_header("content-type", "application/json")
+            to.send_header("content-length", "100000")
+            to.end_headers()
+            while not self._closing.wait(0.02):
+                to.wfile.write(b" ")
+                to.wfile.flush()
+            to.close_connection = True
 
         self._answers.append(answer)
 
