@@ -24,7 +24,8 @@ class Budget:
 
     A call is reserved before it starts, so ``max_calls`` is never passed. Tokens and cost are known only when a call
     has ended: a call that is expected to pass their limit is not started, and what the estimate missed is at most the
-    calls in flight. ``max_seconds`` counts from the start of the root run.
+    calls in flight. ``max_seconds`` counts from the start of the root run and ends model calls, cells and, in async
+    runs, tools; a blocking model that ignores its ``timeout`` option, or a blocking tool, is waited for.
     """
 
     max_calls: int | None = 200
@@ -115,14 +116,20 @@ class Meter:
         self._claimed_cost_usd = 0.0
         self._kept_tokens = 0
         self._kept_cost_usd = 0.0
+        self._unpriced: str | None = None
         self._rates: dict[str, float] = {}  # model -> highest USD a token seen
 
     def claim(self, model: str, tokens: int, *, root: bool = False) -> Claim:
         """Set aside one call of about ``tokens``; raises ``BudgetExceeded`` where the budget does not cover it.
 
+        Raises ``InvalidInput`` where ``max_cost_usd`` is to be held and a call turned out to have no known price.
         ``root`` calls may use what is kept for the root run, and set anew how much that is.
         """
         with self._lock:
+            if self._unpriced and self.budget.max_cost_usd is not None:
+                raise InvalidInput(
+                    f"max_cost_usd can't be held: {self._unpriced} reports no price; use max_tokens or max_calls"
+                )
             cost_usd = tokens * self._rates.get(model, 0.0)
             if root:
                 self._kept_tokens, self._kept_cost_usd = tokens + TURN_TOKENS, cost_usd
@@ -137,10 +144,7 @@ class Meter:
             return Claim(model, tokens, cost_usd)
 
     def settle(self, claim: Claim, usage: Usage | None) -> None:
-        """Put what a call turned out to cost in the place of its claim; None for a call that brought no reply.
-
-        Raises ``InvalidInput`` where ``max_cost_usd`` is to be held for a model whose price is not known.
-        """
+        """Put what a call turned out to cost in the place of its claim; None for a call that brought no reply."""
         with self._lock:
             self._claimed_tokens -= claim.tokens
             self._claimed_cost_usd -= claim.cost_usd
@@ -151,22 +155,24 @@ class Meter:
             self._cost_usd += usage.cost_usd or 0.0
             if tokens and usage.cost_usd is not None:
                 self._rates[claim.model] = max(self._rates.get(claim.model, 0.0), usage.cost_usd / tokens)
-        if usage.cost_usd is None and self.budget.max_cost_usd is not None:
-            raise InvalidInput(
-                f"max_cost_usd can't be held: {claim.model} reports no price; use max_tokens or max_calls instead"
-            )
+            if usage.cost_usd is None:
+                self._unpriced = claim.model
 
-    def is_last(self, model: str, tokens: int) -> bool:
-        """Whether a root call of about ``tokens`` can be paid for, but not another one after it."""
+    def last_call(self, model: str, tokens: int) -> BudgetExceeded | None:
+        """What would refuse another root call after one of about ``tokens``; None where two are covered."""
         again = 2 * tokens + TURN_TOKENS
-        limits = self.budget
         with self._lock:
             spent = self._cost_usd + self._claimed_cost_usd
-            return (
-                (limits.max_calls is not None and self._calls + 2 > limits.max_calls)
-                or (limits.max_tokens is not None and self._tokens + self._claimed_tokens + again > limits.max_tokens)
-                or (limits.max_cost_usd is not None and spent + again * self._rates.get(model, 0) > limits.max_cost_usd)
+            foreseen = (
+                ("max_calls", self._calls + 1, self._calls + 2),
+                ("max_tokens", self._tokens, self._tokens + self._claimed_tokens + again),
+                ("max_cost_usd", spent, spent + again * self._rates.get(model, 0.0)),
             )
+        for limit, used, wanted in foreseen:
+            allowed = getattr(self.budget, limit)
+            if allowed is not None and wanted > allowed:
+                return BudgetExceeded(limit, used, allowed)
+        return None
 
     def tokens_left(self) -> int | None:
         """Tokens that no call has used or set aside; None without a limit."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +19,14 @@ __all__ = ["Context", "ContextSummary", "Document"]
 
 logger = logging.getLogger(__name__)
 
+BLOCKS = (
+    "address article aside blockquote br caption dd details dialog div dl dt fieldset figcaption figure footer form "
+    "h1 h2 h3 h4 h5 h6 header hr li main nav ol option p pre section summary table td th title tr ul"
+).split()
 ACCEPTED = "a str, a list of str or Document, a dict or list of JSON values, or a Context"
 MAX_DEPTH = 100
 HEAD_CHARS = 200
+MAX_INT_BITS = 10_000
 
 
 class Document(str):
@@ -73,7 +79,7 @@ class Context:
 
     @classmethod
     def from_files(cls, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Context:
-        """One ``Document`` for each file; its id is the path as given, or the path within a folder that was given.
+        """One ``Document`` for each file; its id is its path as given, or within the one folder that was given.
 
         Folders are read in sorted order, with all folders in them; hidden files and files that are not text are left
         out (and logged). Text keeps its line ends. HTML is reduced to its text, PDF (extra ``pdf``) too, with a form
@@ -82,10 +88,11 @@ class Context:
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
         documents: list[Document] = []
+        paths = list(paths)
         for given in paths:
             path = Path(given)
             if path.is_dir():
-                documents.extend(_read_folder(path))
+                documents.extend(_read_folder(path, "" if len(paths) == 1 else f"{given}/"))
             elif path.exists():
                 documents.append(_read_file(path, id=str(given)))
             else:
@@ -96,7 +103,7 @@ class Context:
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """``(document id, text)`` of all text in order; in JSON every string is a document, named by its path."""
-        yield from _texts(self.value, "")
+        yield from texts_of(self.value)
 
     @cached_property
     def documents(self) -> int:
@@ -149,9 +156,9 @@ class Context:
 def _checked(value: Any) -> Any:
     """``value`` with its outer list copied, so that the caller's later changes do not reach a run."""
     if isinstance(value, str):
-        return value
+        return _sound(value)
     if isinstance(value, tuple | list):
-        items = list(value)
+        items = _with_own_ids([_sound(item) for item in value])
         for index, item in enumerate(items):
             _check_json(item, f"[{index}]", 1)
         return items
@@ -159,6 +166,30 @@ def _checked(value: Any) -> Any:
         _check_json(value, "", 0)
         return dict(value)
     raise InvalidInput(f"a context can't be a {type(value).__name__}: pass {ACCEPTED}{_hint(value)}")
+
+
+def _sound(value: Any) -> Any:
+    """A ``Document`` whose id is a ``str`` and whose metadata are JSON values, dates and the like as text."""
+    if not isinstance(value, Document):
+        return value
+    id = value.id if value.id is None or isinstance(value.id, str) else str(value.id)
+    metadata = json.loads(json.dumps({str(key): item for key, item in value.metadata.items()}, default=str))
+    if id == value.id and metadata == value.metadata:
+        return value
+    return Document(value, id=id, metadata=metadata)
+
+
+def _with_own_ids(items: list[Any]) -> list[Any]:
+    """Documents that share an id get a number behind it, or a citation could mean either."""
+    seen: dict[str, int] = {}
+    for index, item in enumerate(items):
+        id = getattr(item, "id", None)
+        if id is None:
+            continue
+        seen[id] = seen.get(id, 0) + 1
+        if seen[id] > 1:
+            items[index] = Document(item, id=f"{id}#{seen[id]}", metadata=item.metadata)
+    return items
 
 
 def _hint(value: Any) -> str:
@@ -174,6 +205,8 @@ def _hint(value: Any) -> str:
 def _check_json(value: Any, path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise InvalidInput(f"the context is nested deeper than {MAX_DEPTH} levels at {path[:80]}...")
+    if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
+        raise InvalidInput(f"context{path} is a number of more than {MAX_INT_BITS:,} bits: pass it as text")
     if value is None or isinstance(value, str | int | float):
         return
     if isinstance(value, list | tuple):
@@ -195,29 +228,30 @@ def _is_json(value: Any) -> bool:
     return not isinstance(value, list) or not all(isinstance(item, str) for item in value)
 
 
-def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """``(document id, text)`` of all text in a context's value; ``path`` is where the value stands in a larger one."""
     match value:
         case str():
             yield getattr(value, "id", None) or path or "context", value
         case list() | tuple():
             for index, item in enumerate(value):
-                yield from _texts(item, f"{path}[{index}]" if path else str(index))
+                yield from texts_of(item, f"{path}[{index}]" if path else str(index))
         case dict():
             for key, item in value.items():
-                yield from _texts(item, f"{path}.{key}" if path else key)
+                yield from texts_of(item, f"{path}.{key}" if path else key)
 
 
 def _dumps(value: Any) -> bytes:
     return json.dumps(value, default=str).encode()
 
 
-def _read_folder(folder: Path) -> Iterator[Document]:
+def _read_folder(folder: Path, prefix: str) -> Iterator[Document]:
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if not path.is_file() or any(part.startswith(".") for part in inside.parts):
             continue
         try:
-            yield _read_file(path, id=inside.as_posix())
+            yield _read_file(path, id=prefix + inside.as_posix())
         except InvalidInput as error:
             logger.warning("left out of the context: %s", error)
 
@@ -260,7 +294,14 @@ def _html_text(markup: str) -> str:
     soup = BeautifulSoup(markup, "html.parser")
     for element in soup(["script", "style", "template"]):
         element.decompose()
-    lines = (line.strip() for line in soup.get_text("\n").splitlines())
+    for text in soup.find_all(string=True):
+        if text.find_parent("pre") is None:
+            text.replace_with(re.sub(r"\s+", " ", text))
+    # Words that only differ in type stay together; blocks and cells stand on lines of their own.
+    for element in soup.find_all(BLOCKS):
+        element.insert_before("\n")
+        element.append("\n")
+    lines = (line.strip() for line in soup.get_text().splitlines())
     return "\n".join(line for line in lines if line)
 
 

@@ -33,7 +33,8 @@ class LanguageModel(Protocol):
     hangs its own trace under it). A model ignores what it does not know. Failures are raised as ``ModelError``.
 
     A model may also have ``window_tokens: int | None``, the size of its context window, which lets the engine refuse
-    a sub-call that can't fit before it costs anything.
+    a sub-call that can't fit before it costs anything; and ``check()`` with its async twin ``acheck()``, which raise
+    ``ModelError`` at the start of a run where it is certain that no call can succeed, say for want of a key.
     """
 
     @property
@@ -60,10 +61,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Go on with a cell that stopped at a sub-call: the call returns ``value``, or raises with ``error``."""
+    """Go on with a cell that stopped at a sub-call: the call returns ``value``, or raises with ``error``.
+
+    What is left of the cell's time is at most ``timeout_s``.
+    """
 
     value: Any = None
     error: str | None = None
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,9 @@ class CellOutput:
     """A cell has ended.
 
     ``stdout`` is what it printed, with the echo of a trailing expression, already cut to the output limit. ``error``
-    is the exception as model code should see it. ``restarted`` means that the cell was killed (its ``error`` says
-    why), that the session goes on in a new worker with the first variables in place, and that all others are lost.
+    is the exception as model code should see it. ``restarted`` means that variables were lost and why stands in
+    ``error``: the cell was killed, or the worker was lost before it and the cell ran in a new one. Either way the
+    session goes on with the first variables in place.
     """
 
     stdout: str

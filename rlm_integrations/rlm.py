@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-import inspect
+import contextvars
+import difflib
 import keyword
 import queue
 import threading
@@ -15,7 +16,7 @@ from rlm_integrations.budget import Budget
 from rlm_integrations.context import Context
 from rlm_integrations.engine.algorithm import run
 from rlm_integrations.engine.answer import AnswerType
-from rlm_integrations.engine.drivers import adrive, drive
+from rlm_integrations.engine.drivers import adrive, drive, is_async
 from rlm_integrations.engine.effects import Branch, CheckModel
 from rlm_integrations.engine.sub_calls import FUNCTIONS
 from rlm_integrations.engine.tree import Observer, Settings, Tree
@@ -37,6 +38,12 @@ RESERVED = {
     *keyword.kwlist,
     *("FINAL", "FINAL_VAR", "SHOW_VARS", "answer", "context", "query", "search"),
 }
+
+
+SETTINGS = (
+    "recursive_model max_depth max_iterations max_parallel budget sandbox tools output_type observers on_exhausted "
+    "api_base api_key temperature timeout"
+).split()
 
 
 class RLM:
@@ -83,9 +90,16 @@ class RLM:
             raise InvalidInput(f"on_exhausted={on_exhausted!r}: pass 'extract' or 'raise'")
         if budget is not None and not isinstance(budget, Budget):
             raise InvalidInput(f"budget={budget!r}: pass a Budget, e.g. Budget(max_calls=50)")
-        for observer in observers:
+        for observer in _list("observers", observers):
             if not callable(observer):
                 raise InvalidInput(f"observers holds {observer!r}: pass functions of one Event")
+        if sandbox is not None and not (hasattr(sandbox, "open") and hasattr(sandbox, "aopen")):
+            raise InvalidInput(
+                f"sandbox={sandbox!r}: pass a ProcessSandbox, or an object with the Sandbox port's methods"
+            )
+        for name in model_options:
+            if close := difflib.get_close_matches(name, SETTINGS, 1, 0.8):
+                raise InvalidInput(f"there is no setting {name}: did you mean {close[0]}?")
         given = {"temperature": temperature, "timeout": timeout}
         options = {**model_options, **{name: value for name, value in given.items() if value is not None}}
 
@@ -116,6 +130,7 @@ class RLM:
             on_exhausted=on_exhausted,
             # A model given by name got its options when it was made.
             model_options={} if isinstance(model, str) else options,
+            recursive_options={} if isinstance(model if recursive_model is None else recursive_model, str) else options,
         )
         self._observers = tuple(observers)
 
@@ -168,11 +183,9 @@ class RLM:
 
     def astream(self, query: str, context: Any) -> AsyncIterator[Event]:
         """The same without blocking the event loop."""
-        import asyncio
-
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
-        tree, branch = self._begin(query, context, events.put_nowait)
-        return _astream(tree, branch, events)
+        inbox = _Inbox()
+        tree, branch = self._begin(query, context, inbox.put)
+        return _astream(tree, branch, inbox)
 
     def _begin(self, query: str, context: Any, reader: Observer | None = None) -> tuple[Tree, Branch[RunEnded]]:
         if not isinstance(query, str) or not query.strip():
@@ -184,7 +197,7 @@ class RLM:
 
     def _check_sync(self) -> None:
         for name, tool in self._settings.tools.items():
-            if inspect.iscoroutinefunction(tool):
+            if is_async(tool):
                 raise InvalidInput(f"the tool {name} is a coroutine function: use acompletion, arun or astream")
 
 
@@ -224,7 +237,8 @@ def _stream(
             events.put(None)
 
     # Text comes in the middle of a blocking model call, so that call has to wait elsewhere.
-    thread = threading.Thread(target=work, name="rlm-stream", daemon=True)
+    run_in_context = contextvars.copy_context().run
+    thread = threading.Thread(target=run_in_context, args=(work,), name="rlm-stream", daemon=True)
     thread.start()
     try:
         while (event := events.get()) is not None:
@@ -237,13 +251,37 @@ def _stream(
         tree.cancel()
 
 
-async def _astream(tree: Tree, branch: Branch[RunEnded], events: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
+class _Inbox:
+    """Events on their way to a task; a model may bring its text from a thread of its own."""
+
+    def open(self) -> None:
+        """Begin, in the task that reads."""
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        self._home = threading.get_ident()
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    def put(self, event: Event | None) -> None:
+        """Add an event; None ends the reading."""
+        if threading.get_ident() == self._home:
+            self._events.put_nowait(event)
+        else:
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+    async def get(self) -> Event | None:
+        """The next event."""
+        return await self._events.get()
+
+
+async def _astream(tree: Tree, branch: Branch[RunEnded], inbox: _Inbox) -> AsyncIterator[Event]:
     import asyncio
 
+    inbox.open()
     task = asyncio.ensure_future(adrive(branch))
-    task.add_done_callback(lambda _: events.put_nowait(None))
+    task.add_done_callback(lambda _: inbox.put(None))
     try:
-        while (event := await events.get()) is not None:
+        while (event := await inbox.get()) is not None:
             yield event
         with _Partial(tree):
             await task
@@ -271,7 +309,7 @@ def _checked_model(model: Any) -> LanguageModel:
 
 def _named_tools(tools: Sequence[Tool]) -> Mapping[str, Tool]:
     named: dict[str, Tool] = {}
-    for tool in tools:
+    for tool in _list("tools", tools):
         name = getattr(tool, "__name__", None)
         if not callable(tool) or not isinstance(name, str) or not name.isidentifier():
             raise InvalidInput(f"tools holds {tool!r}: pass named functions (def, not lambda)")
@@ -281,6 +319,12 @@ def _named_tools(tools: Sequence[Tool]) -> Mapping[str, Tool]:
             raise InvalidInput(f"two tools are called {name}: rename one")
         named[name] = tool
     return named
+
+
+def _list(name: str, values: Any) -> list[Any]:
+    if not isinstance(values, list | tuple | set | frozenset):
+        raise InvalidInput(f"{name}={values!r}: pass a list")
+    return list(values)
 
 
 def _check_int(name: str, value: Any, least: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlm_integrations.errors import ModelError
 from rlm_integrations.messages import Message, Reply, Usage
 
 __all__ = ["ScriptedCall", "ScriptedModel"]
@@ -30,7 +31,7 @@ class ScriptedModel:
 
     An exception among the replies is raised. A reply without usage gets one: a token for every four characters, with
     no price unless ``usd_per_token`` is given. ``latency_s`` is how long a call takes, ``calls`` is what was asked.
-    Serves any number of threads and tasks; a call past the end of the script raises ``AssertionError``.
+    Serves any number of threads and tasks; a call past the end of the script is a ``ModelError``.
 
     >>> model = ScriptedModel(["```python\\nFINAL(len(context))\\n```"])
     """
@@ -75,7 +76,8 @@ class ScriptedModel:
         elif number < len(self._script):
             said = self._script[number]
         else:
-            said = AssertionError(f"the script has {len(self._script)} replies, and call {number + 1} was made")
+            told = f"the script has {len(self._script)} replies, and call {number + 1} was made"
+            said = ModelError(told, model=self.name)
         return self._with_usage(said, messages) if isinstance(said, str) else said
 
     def _with_usage(self, text: str, messages: Sequence[Message]) -> Reply:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO, overload
 
-from rlm_integrations.events import Event, TextDelta
+from rlm_integrations.events import Event, RunEnded, TextDelta
 
 __all__ = ["Trajectory", "event_json"]
 
@@ -40,8 +40,7 @@ class Trajectory(Sequence[Event]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Trajectory) and self._events == other._events
 
-    def __hash__(self) -> int:
-        return hash(tuple(event.id for event in self._events))
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"<Trajectory of {len(self)} events>"
@@ -61,10 +60,16 @@ def write_header(file: TextIO) -> None:
 
 def event_json(event: Event) -> str:
     """One line of JSON; ASCII, so that text no encoding could write (lone surrogates) survives."""
-    return json.dumps(asdict(event), default=_plain)
+    plain = asdict(event)
+    if isinstance(event, RunEnded):
+        plain["answer"] = _plain(event.answer)
+    return json.dumps(plain)
 
 
-def _plain(value: Any) -> Any:
-    """Answers may be anything the caller's ``output_type`` makes: models as their fields, the rest as text."""
-    dump = getattr(value, "model_dump", None)
-    return dump(mode="json") if callable(dump) else str(value)
+def _plain(answer: Any) -> Any:
+    """An answer may be anything that the caller's ``output_type`` makes."""
+    if isinstance(answer, str):
+        return answer
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(answer, fallback=str)

@@ -89,8 +89,8 @@ def test_files_and_folders_become_documents(tmp_path: Path) -> None:
     single.write_text('{"a": 1}')
     context = Context.from_files([folder, single])
     assert [(document.id, str(document)) for document in context.value] == [
-        ("b.md", "# b"),
-        ("sub/a.csv", "x,y\n1,2\n"),
+        (f"{folder}/b.md", "# b"),
+        (f"{folder}/sub/a.csv", "x,y\n1,2\n"),
         (str(single), '{"a": 1}'),
     ]
     assert context.value[0].metadata == {"path": str(folder / "b.md")}
@@ -111,8 +111,11 @@ def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str) -> 
 
 def test_html_is_reduced_to_its_text(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    path.write_text("<html><script>x=1</script><h1>Title</h1><p>One &amp; two</p></html>")
-    assert Context.from_files([path]).value == ["Title\nOne & two"]
+    path.write_text(
+        "<html><script>x=1</script><h1>Title</h1><p>The <b>staging</b> port\n is <i>84</i>43.</p>"
+        "<table><tr><td>a</td><td>b</td></tr></table>One &amp;<br>two</html>"
+    )
+    assert Context.from_files([path]).value == ["Title\nThe staging port is 8443.\na\nb\nOne &\ntwo"]
 
 
 def test_a_pdf_is_reduced_to_its_text(tmp_path: Path) -> None:

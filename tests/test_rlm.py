@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import datetime
 import gc
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +22,12 @@ from rlm_integrations import (
     Document,
     InvalidInput,
     ModelError,
+    Reply,
     RunEnded,
     TextDelta,
+    Usage,
 )
+from rlm_integrations.sandbox import CellOutput, Final
 from rlm_integrations.testing import ScriptedModel
 from tests.scripts import by_role, cell
 
@@ -223,6 +231,94 @@ def builtin_name() -> None:
 def test_a_setting_that_can_not_be_used_is_refused_at_once(settings: Any, reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason):
         RLM(ScriptedModel([]), **settings)
+
+
+@pytest.mark.parametrize("output_type", [Callable, "NoSuchType", object()])
+def test_a_type_that_can_not_be_described_is_refused_at_once(output_type: Any) -> None:
+    with pytest.raises(InvalidInput, match="output_type"):
+        RLM(ScriptedModel([]), output_type=output_type)
+
+
+def test_a_setting_that_is_misspelt_is_refused_with_the_right_name() -> None:
+    with pytest.raises(InvalidInput, match="did you mean max_iterations"):
+        RLM(ScriptedModel([]), max_itterations=2)
+
+
+@pytest.mark.parametrize("usage", [None, {"input_tokens": 1}, Usage(-5, 0), Usage(None, None)])
+def test_a_usage_that_can_not_be_counted_is_a_model_error(run: Any, make_rlm: Any, usage: Any) -> None:
+    with pytest.raises(ModelError, match="whole numbers"):
+        run(make_rlm(ScriptedModel([Reply("x", usage)])), "q", TEXT)
+
+
+def test_documents_as_loaders_make_them_are_taken(run: Any, make_rlm: Any) -> None:
+    metadata = {"day": datetime.date(2026, 1, 2), 3: {"a"}, "path": Path("x")}
+    documents = [Document("one", id=7, metadata=metadata), Document("two", id="a"), Document("three", id="a")]
+    rlm = make_rlm(
+        ScriptedModel([cell("FINAL([context[0].metadata['day'], [d.id for d in context]])")]), output_type=Any
+    )
+    assert run(rlm, "q", documents).answer == ["2026-01-02", ["7", "a", "a#2"]]
+
+
+def test_a_stream_runs_in_the_context_of_its_caller(make_rlm: Any) -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen: list[str] = []
+    rlm = make_rlm(ScriptedModel(ANSWERS), observers=[lambda event: seen.append(variable.get())])
+    variable.set("set")
+    list(rlm.stream("q", TEXT))
+    assert set(seen) == {"set"}
+
+
+def test_text_that_a_model_brings_from_a_thread_comes_at_once(make_rlm: Any) -> None:
+    class Threaded(ScriptedModel):
+        async def acomplete(self, messages: Any, **options: Any) -> Any:
+            await asyncio.to_thread(options["on_text"], "piece")
+            await waiting.wait()
+            return await super().acomplete(messages, **{**options, "on_text": None})
+
+    async def read() -> None:
+        nonlocal waiting
+        waiting = asyncio.Event()
+        async for event in make_rlm(Threaded(ANSWERS)).astream("q", TEXT):
+            if event.kind == "text_delta":
+                waiting.set()
+
+    waiting: Any = None
+    asyncio.run(asyncio.wait_for(read(), 5))
+
+
+def test_any_object_with_the_methods_of_the_port_is_a_sandbox(run: Any) -> None:
+    @dataclass
+    class Calculator:
+        """A session that answers any cell with a final value."""
+
+        closed: bool = False
+
+        def advance(self, step: Any) -> CellOutput:
+            return CellOutput("", None, Final("42"))
+
+        async def aadvance(self, step: Any) -> CellOutput:
+            return self.advance(step)
+
+        def close(self) -> None:
+            self.closed = True
+
+    class Desk:
+        def __init__(self) -> None:
+            self.sessions: list[Calculator] = []
+
+        def open(self, variables: Any, functions: Any) -> Calculator:
+            self.sessions.append(Calculator())
+            return self.sessions[-1]
+
+        async def aopen(self, variables: Any, functions: Any) -> Calculator:
+            return self.open(variables, functions)
+
+        def report(self) -> Any:
+            raise NotImplementedError
+
+    desk = Desk()
+    assert run(RLM(ScriptedModel([cell("print(6 * 7)")]), sandbox=desk), "q", TEXT).answer == "42"
+    assert desk.sessions[0].closed
 
 
 @pytest.mark.parametrize("name", ["llm_query", "context", "FINAL", "print", "json", "search", "_hidden", "class"])

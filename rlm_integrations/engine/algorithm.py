@@ -9,7 +9,8 @@ quotes stand in the context? is it of the type asked for?) and is the answer or 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
 from rlm_integrations.budget import Tally
 from rlm_integrations.context import Context
@@ -22,7 +23,7 @@ from rlm_integrations.engine.provenance import is_typed_in
 from rlm_integrations.engine.reply import Cell, NoCell, read_reply
 from rlm_integrations.engine.sub_calls import FUNCTIONS, SubCalls
 from rlm_integrations.engine.tree import Tree, new_id, now
-from rlm_integrations.errors import RLMError, TurnsExhausted, WindowExceeded
+from rlm_integrations.errors import BudgetExceeded, RLMError, TurnsExhausted, WindowExceeded
 from rlm_integrations.events import (
     CellEnded,
     CellFailed,
@@ -74,6 +75,11 @@ def run(
     return ended
 
 
+@cache
+def _any_value() -> AnswerType:
+    return AnswerType(Any)
+
+
 def _start_child(node: Node, query: str, context: Context, cell_id: str) -> Branch[RunEnded]:
     return run(node.tree, query, context, node, cell_id)
 
@@ -89,7 +95,7 @@ class _Turns:
         self.context = context
         self.session = session
         # A child answers model code, which takes any JSON value.
-        self.answer_type = AnswerType(Any) if node.depth else settings.answer_type
+        self.answer_type = _any_value() if node.depth else settings.answer_type
         self.talk = Conversation(settings.prompts, query, context, settings.tools, self.answer_type.description)
         self.sub_calls = SubCalls(node, _start_child)
         self.turn = 0
@@ -100,21 +106,29 @@ class _Turns:
         while True:
             if reason := self._end_of_turns():
                 return (yield from self._extract(reason))
-            last = self._is_last_call()
-            if last:
-                self.talk.say("last call")
+            if last := self._last_call():
+                return (yield from self._extract(last, "last call"))
             try:
-                messages, new = self.talk.outgoing()
-                options = {"stop": [STOP], **self.talk.options()}
-                reply = yield from ask_model(self.node, messages, "turn", self.node.id, new_messages=new, **options)
-            except WindowExceeded as error:
+                text = yield from self._ask()
+            except (WindowExceeded, BudgetExceeded) as error:
                 if self.turn == 0:
                     raise
-                return (yield from self._extract(error))
+                return (yield from self._extract(error, condensed=True))
             self.turn += 1
-            answer = yield from self._read(reply.text, last)
+            answer = yield from self._read(text)
             if answer:
                 return answer
+
+    def _ask(self) -> Branch[str]:
+        """The reply to what is to be said."""
+        messages, new = self.talk.outgoing()
+        options = self.talk.options()
+        if not self.talk.stale:
+            # It also ends a block at a bare fence inside of it, so a model that got stuck writes without.
+            options["stop"] = [STOP]
+        node = self.node
+        reply = yield from ask_model(node, messages, "turn", node.id, new_messages=new, **options)
+        return reply.text
 
     def _end_of_turns(self) -> TurnsExhausted | None:
         if self.turn == self.settings.max_iterations:
@@ -125,26 +139,24 @@ class _Turns:
             return None
         return TurnsExhausted(reason, turns=self.turn)
 
-    def _is_last_call(self) -> bool:
-        """Whether the budget covers one more call of the root and no other; then that call has to end the run."""
+    def _last_call(self) -> BudgetExceeded | None:
+        """Why the call after the next one would be refused; then the next has to bring the answer."""
         if self.node.depth or self.settings.on_exhausted == "raise":
-            return False
-        return self.node.tree.meter.is_last(self.node.model.name, estimate_tokens(self.talk.size))
+            return None
+        return self.node.tree.meter.last_call(self.node.model.name, estimate_tokens(self.talk.text))
 
-    def _read(self, text: str, last: bool) -> Branch[_Answer | None]:
+    def _read(self, text: str) -> Branch[_Answer | None]:
         """Run the cell in a reply, or say what is missing."""
         read = read_reply(text)
         self.talk.heard(read.kept)
         match read:
-            case NoCell("prose") if last:
-                return self._parsed(text)
             case NoCell(problem):
                 self.talk.refuse(problem)
             case Cell(code) if self.talk.is_echo(code):
                 self.talk.refuse_echo()
             case Cell(code):
                 output = yield from self._run_cell(code)
-                answer = output.final and self._checked(code, output, output.final, last)
+                answer = output.final and self._checked(code, output, output.final)
                 if answer:
                     return answer
                 self.talk.show(code, output, self.settings.max_iterations - self.turn)
@@ -171,43 +183,54 @@ class _Turns:
             tree.emit(CellEnded(id, run_id, now(), stop.stdout, stop.error))
         return stop
 
-    def _checked(self, code: str, output: CellOutput, final: Final, last: bool) -> _Answer | None:
+    def _checked(self, code: str, output: CellOutput, final: Final) -> _Answer | None:
         """What was given to FINAL as the answer; None, with the reason said, where it does not count."""
-        if not self.talk.has_shown_output and not last and not self.held_back:
-            sources = ("context", "search", *FUNCTIONS, *self.settings.tools)
-            if is_typed_in([*self.talk.codes, code], sources):
-                self.held_back = True
-                self.talk.say("typed in" if output.stdout.strip() else "typed in, no output")
-                return None
+        if not self.held_back and self._is_blind(code):
+            self.held_back = True
+            self.talk.say("typed in" if output.stdout.strip() else "typed in, no output")
+            return None
         try:
             value = self.answer_type.validate(final.value)
             citations = cite(self.context, final.quotes)
         except QuoteNotFound as error:
-            nearest = f"The context has: {error.nearest}" if error.nearest else ""
-            self.talk.say("quote", quote=error.quote, nearest=nearest)
+            self.talk.say_quote(error.quote, error.nearest)
         except ValueError as error:
             self.talk.say("answer", reason=str(error))
         else:
             return _Answer(value, "complete", citations)
         return None
 
-    def _extract(self, reason: RLMError) -> Branch[_Answer]:
-        """One last call, which draws the answer from the outputs seen; raises ``reason`` where that is not to be."""
+    def _is_blind(self, code: str) -> bool:
+        """Whether the answer in ``code`` was typed in by a model that has seen no output."""
+        sources = ("context", "search", *FUNCTIONS, *self.settings.tools)
+        return not self.talk.has_shown_output and is_typed_in([*self.talk.codes, code], sources)
+
+    def _extract(
+        self, reason: RLMError, note: Literal["extraction", "last call"] = "extraction", *, condensed: bool = False
+    ) -> Branch[_Answer]:
+        """One last call, which draws the answer from the outputs seen; raises ``reason`` where that is not to be.
+
+        Asked for code ("last call", while there are turns left), an answer that would count in any turn is complete.
+        """
         if self.settings.on_exhausted == "raise":
             raise reason
         node = self.node
         wanted = self.answer_type.description
         values = {"query": self.query, "answer_type": f" It must be {wanted}." if wanted else ""}
-        if isinstance(reason, WindowExceeded):
-            messages = new = self.talk.condensed("extraction", **values)
+        if condensed:
+            messages = new = self.talk.condensed(note, **values)
         else:
-            self.talk.say("extraction", **values)
+            self.talk.say(note, **values)
             messages, new = self.talk.outgoing()
-        reply = yield from ask_model(node, messages, "extraction", node.id, new_messages=new)
+        try:
+            reply = yield from ask_model(node, messages, "extraction", node.id, new_messages=new)
+        except BudgetExceeded:
+            raise reason from None
         read = read_reply(reply.text)
         if isinstance(read, Cell) and not self.talk.is_echo(read.code):
             output = yield from self._run_cell(read.code)
-            answer = self._drawn(output)
+            in_time = note == "last call" and not self._is_blind(read.code)
+            answer = self._drawn(output, "complete" if in_time else "extracted")
         else:
             answer = self._parsed(reply.text)
         if answer is None:
@@ -221,8 +244,8 @@ class _Turns:
         except ValueError:
             return None
 
-    def _drawn(self, output: CellOutput) -> _Answer | None:
-        """The answer that a cell gave in place of the text it was asked for: to FINAL, or printed."""
+    def _drawn(self, output: CellOutput, status: Status) -> _Answer | None:
+        """The answer that the last cell gave to FINAL, or printed."""
         if output.final is None:
             return self._parsed(output.stdout)
         try:
@@ -230,6 +253,6 @@ class _Turns:
         except ValueError:
             return None
         try:
-            return _Answer(value, "extracted", cite(self.context, output.final.quotes))
-        except QuoteNotFound:
+            return _Answer(value, status, cite(self.context, output.final.quotes))
+        except (QuoteNotFound, ValueError):
             return _Answer(value, "extracted")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+from rlm_integrations.engine.reply import spoken
 from rlm_integrations.errors import InvalidInput
 
 __all__ = ["AnswerType"]
@@ -21,27 +22,27 @@ class AnswerType:
 
     def __init__(self, type: Any = str) -> None:
         self.type = type
-        if type is not str:
-            _ = self._adapter
+        # At once, so that a type that can't be validated or described is refused before any model call.
+        self.description = "" if type is str else self._described()
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
         # pydantic takes longer to import than all of this package, and most runs ask for text.
         from pydantic import TypeAdapter
-        from pydantic.errors import PydanticUserError
+
+        return TypeAdapter(self.type)
+
+    def _described(self) -> str:
+        """The type in words for the model; empty where any value will do."""
+        from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
         try:
-            return TypeAdapter(self.type)
-        except PydanticUserError as error:
-            message = f"output_type={self.type!r} is not a type pydantic can validate: {error.message}"
+            schema = json.dumps(self._adapter.json_schema())
+        except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+            message = f"output_type={self.type!r} is not a type pydantic can validate: {error}"
             raise InvalidInput(message) from error
-
-    @cached_property
-    def description(self) -> str:
-        """The type in words for the model; empty for text."""
-        if self.type is str or self.type is Any:
+        if self.type is Any:
             return ""
-        schema = json.dumps(self._adapter.json_schema())
         if len(schema) <= MAX_SCHEMA_CHARS:
             return f"a value (number, str, list, dict) of this JSON schema: {schema}"
         return f"a value (number, str, list, dict) of the type {self.type}"
@@ -58,7 +59,7 @@ class AnswerType:
 
     def parse(self, text: str) -> Any:
         """An answer given as text instead of as a value; ``ValueError`` where it is not one."""
-        text = text.strip()
+        text = spoken(text).strip()
         if text.startswith("```"):
             text = text.partition("\n")[2].removesuffix("```").strip()
         if self.type is str:
@@ -73,7 +74,8 @@ class AnswerType:
         from pydantic import ValidationError
 
         try:
-            return self._adapter.validate_python(value)
+            # As JSON, so that a strict model too takes dates as text and tuples as lists.
+            return self._adapter.validate_json(json.dumps(value))
         except ValidationError as error:
             problems = [
                 f"{'.'.join(map(str, item['loc'])) or 'value'}: {item['msg']}"

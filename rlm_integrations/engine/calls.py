@@ -9,12 +9,15 @@ from typing import Any
 from rlm_integrations.budget import Tally
 from rlm_integrations.engine.effects import Branch, CallModel
 from rlm_integrations.engine.tree import Tree, new_id, now
-from rlm_integrations.errors import ModelError
+from rlm_integrations.errors import ModelError, RunCancelled
 from rlm_integrations.events import ModelCallEnded, ModelCallFailed, ModelCallStarted, Purpose, TextDelta
 from rlm_integrations.messages import Message, Reply
 from rlm_integrations.ports import LanguageModel
 
 __all__ = ["Node", "ask_model", "estimate_tokens", "said"]
+
+
+SMALL_TOKENS = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +55,19 @@ def ask_model(
     tokens = sum(estimate_tokens(message.content) for message in messages)
     claim = meter.claim(model.name, tokens, root=depth == 0)
     id = new_id()
-    options = {**tree.settings.model_options, **options, "event_id": id}
+    own = tree.settings.recursive_options if depth else tree.settings.model_options
+    options = {**own, **options, "event_id": id}
     seconds = meter.seconds_left()
     if seconds is not None:
         options["timeout"] = min(seconds, options.get("timeout") or seconds)
-    if (left := meter.tokens_left()) is not None:
-        left = max(1, left)
-        options["max_tokens"] = min(left, options.get("max_tokens") or left)
+    # Only the end of a budget is passed on: providers refuse more output than a model can give.
+    if (left := meter.tokens_left()) is not None and left < SMALL_TOKENS:
+        options["max_tokens"] = min(max(1, left), options.get("max_tokens") or SMALL_TOKENS)
     if tree.stream_text:
 
         def on_text(text: str) -> None:
-            tree.check_stop()
+            if tree.stop.is_set():
+                raise RunCancelled("the run was cancelled")
             tree.emit(TextDelta(id, parent_id, now(), text))
 
         options["on_text"] = on_text
@@ -92,4 +97,9 @@ def said(error: BaseException) -> str:
     """An exception's class and message, as events tell it."""
     if isinstance(error, GeneratorExit):
         return "cancelled"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # of a user's own class
+        return name
+    return f"{name}: {text}" if text else name

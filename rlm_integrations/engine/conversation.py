@@ -33,12 +33,12 @@ class Conversation:
         digest = hashlib.sha256(f"{context.sha256}\0{query}".encode("utf-8", "surrogatepass"))
         self._tag = digest.hexdigest()[:12]
         self._history = [Message("system", prompts.render_system(tools))]
-        question = prompts.render_question(query, context, self._tag, answer_type)
-        self._to_say = [question]
-        self._shown = _squeezed(question.replace(query, ""))
+        self._to_say = [prompts.render_question(query, context, self._tag, answer_type)]
+        self._shown = " ".join(map(_squeezed, prompts.excerpts(context)))
         self._sent = 0
         self._last_shown: dict[str, str] = {}  # by code
         self._outputs: set[str] = set()
+        self._has_shown_output = False
         self.codes: list[str] = []
         """The cells run so far."""
         self.stale = 0
@@ -46,17 +46,22 @@ class Conversation:
 
     @property
     def has_shown_output(self) -> bool:
-        """Whether the model has seen output of any cell."""
-        return bool(self._outputs)
+        """Whether the model has seen what any cell printed; an error alone is no look into the context."""
+        return self._has_shown_output
 
     @property
-    def size(self) -> str:
-        """All text that the next call would send."""
+    def text(self) -> str:
+        """All that the next call would send."""
         return "".join([*(message.content for message in self._history), *self._to_say])
 
     def say(self, note: str, **values: Any) -> None:
         """Add a note to what goes out next."""
         self._to_say.append(self._prompts.note(note, **values))
+
+    def say_quote(self, quote: str, nearest: str | None) -> None:
+        """Say that a quote does not stand in the context, and what does."""
+        has = f"The context has:\n{self._data('context', nearest)}" if nearest else ""
+        self.say("quote", quote=self._data("output", quote), nearest=has)
 
     def tell(self, remarks: list[str]) -> None:
         """Add remarks on a cell's sub-calls, and clear the list."""
@@ -75,10 +80,10 @@ class Conversation:
         return tuple(self._history), tuple(new)
 
     def condensed(self, note: str, **values: Any) -> tuple[Message, ...]:
-        """A short conversation for a model whose window is full: the question, and the end of what was seen."""
-        seen = "\n\n".join(message.content for message in self._history[2:])[-CONDENSED_CHARS:]
-        asked = f"Question: {self._query}\n\nThe end of what was seen:\n{seen}\n\n{self._prompts.note(note, **values)}"
-        return self._history[0], Message("user", asked)
+        """A short conversation, where a whole one is too long or too dear: the question, and what was seen last."""
+        seen = "\n\n".join([*(message.content for message in self._history[2:]), *self._to_say])[-CONDENSED_CHARS:]
+        asked = [f"Question: {self._query}", "The end of what was seen:", self._data("output", seen)]
+        return self._history[0], Message("user", "\n\n".join([*asked, self._prompts.note(note, **values)]))
 
     def options(self) -> dict[str, Any]:
         """Model options that help a run that is stuck on: the more turns without news, the higher the temperature."""
@@ -96,8 +101,8 @@ class Conversation:
         self.say(problem)
 
     def is_echo(self, code: str) -> bool:
-        """Whether ``code`` only repeats text that the model was shown from the context."""
-        return _squeezed(code) in self._shown
+        """Whether ``code`` calls something and only repeats text that the model was shown from the context."""
+        return "(" in code and _squeezed(code) in self._shown
 
     def refuse_echo(self) -> None:
         """Ask about a cell that stands in the context, in place of running it."""
@@ -133,13 +138,19 @@ class Conversation:
         shown = "\n".join(parts)
         if shown:
             label = "Your code failed" if output.error else "Output"
-            self._to_say.append(f"{label}:\n<output-{self._tag}>\n{shown}\n</output-{self._tag}>")
+            self._to_say.append(f"{label}:\n{self._data('output', shown)}")
         if output.error and "SyntaxError" in output.error:
             self.say("syntax")
         if output.restarted:
             self.say("restarted")
-        self._shown += " " + _squeezed(output.stdout)
+        self._has_shown_output = self._has_shown_output or bool(output.stdout.strip())
+        # The lines of its own code that an error shows are no echo of a document.
+        reason = (output.error or "").rpartition("\n")[2]
+        self._shown += f" {_squeezed(output.stdout)} {_squeezed(reason)}"
         return shown
+
+    def _data(self, kind: str, text: str) -> str:
+        return f"<{kind}-{self._tag}>\n{text}\n</{kind}-{self._tag}>"
 
 
 def _squeezed(text: str) -> str:

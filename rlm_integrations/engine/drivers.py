@@ -6,7 +6,7 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, assert_never
 
 from rlm_integrations.engine.effects import (
@@ -21,9 +21,10 @@ from rlm_integrations.engine.effects import (
     Open,
 )
 from rlm_integrations.errors import ModelError, ModelTimeout, RLMError, RunCancelled
-from rlm_integrations.messages import Reply
+from rlm_integrations.messages import Reply, Usage
+from rlm_integrations.ports import Tool
 
-__all__ = ["adrive", "drive"]
+__all__ = ["adrive", "drive", "is_async"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ def _carry_out(effect: Effect, stop: threading.Event) -> Any:
         case CallModel(model, messages, options):
             try:
                 return _checked(model.complete(messages, **options), model.name)
+            except RLMError:
+                raise
             except Exception as error:
                 raise _model_error(error, model.name) from error
         case Open(sandbox, variables, functions):
@@ -97,19 +100,16 @@ async def _acarry_out(effect: Effect) -> Any:
             try:
                 async with asyncio.timeout(limit_s):
                     return _checked(await model.acomplete(messages, **options), model.name)
+            except RLMError:
+                raise
             except Exception as error:
                 raise _model_error(error, model.name) from error
         case Open(sandbox, variables, functions):
             return await sandbox.aopen(variables, functions)
         case Advance(session, step):
             return await session.aadvance(step)
-        case CallTool(tool, args, kwargs):
-            if inspect.iscoroutinefunction(tool):
-                try:
-                    return await tool(*args, **kwargs)
-                except Exception as error:
-                    return _tool_failure(error)
-            return await _in_thread(lambda: _called(lambda: tool(*args, **kwargs)))
+        case CallTool(tool, args, kwargs, limit_s):
+            return await _acalled(tool, args, kwargs, limit_s)
         case Gather(branches, width):
             return await _agather(branches, width)
         case _:
@@ -119,13 +119,15 @@ async def _acarry_out(effect: Effect) -> Any:
 def _checked(reply: Any, model: str) -> Reply:
     if not isinstance(reply, Reply) or not isinstance(reply.text, str):
         raise ModelError(f"{model} returned a {type(reply).__name__}: a model must return a Reply", model=model)
+    usage = reply.usage
+    counts = (usage.input_tokens, usage.output_tokens, usage.cached_tokens) if isinstance(usage, Usage) else ("none",)
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise ModelError(f"{model} returned the usage {usage!r}: a Reply needs a Usage of whole numbers", model=model)
     return reply
 
 
 def _model_error(error: Exception, model: str) -> RLMError:
     """What a foreign model raised, as one of our errors."""
-    if isinstance(error, RLMError):
-        return error
     if isinstance(error, TimeoutError):
         return ModelTimeout(f"{model} did not answer in time", model=model)
     return ModelError(f"{model}: {type(error).__name__}: {error}", model=model)
@@ -133,9 +135,34 @@ def _model_error(error: Exception, model: str) -> RLMError:
 
 def _called(tool: Callable[[], Any]) -> Any:
     try:
-        return tool()
+        value = tool()
     except Exception as error:
         return _tool_failure(error)
+    if inspect.iscoroutine(value):
+        value.close()
+        return _tool_failure(TypeError("it returned a coroutine, which only an async run can await"))
+    return value
+
+
+async def _acalled(tool: Tool, args: Sequence[Any], kwargs: Mapping[str, Any], limit_s: float | None) -> Any:
+    import asyncio
+
+    async def call() -> Any:
+        if is_async(tool):
+            return await tool(*args, **kwargs)
+        value = await _in_thread(lambda: tool(*args, **kwargs))
+        return await value if inspect.isawaitable(value) else value
+
+    try:
+        async with asyncio.timeout(limit_s):
+            return await call()
+    except Exception as error:
+        return _tool_failure(error)
+
+
+def is_async(tool: Tool) -> bool:
+    """Whether a call of ``tool`` has to be awaited."""
+    return inspect.iscoroutinefunction(tool) or inspect.iscoroutinefunction(type(tool).__call__)
 
 
 def _tool_failure(error: Exception) -> Failure:

@@ -48,11 +48,15 @@ class Advance:
 
 @dataclass(frozen=True, slots=True)
 class CallTool:
-    """One call of a user's function; the result is what it returned, or a ``Failure`` with what it raised."""
+    """One call of a user's function; the result is what it returned, or a ``Failure`` with what it raised.
+
+    Given up after ``limit_s``, as far as the driver can.
+    """
 
     tool: Tool
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

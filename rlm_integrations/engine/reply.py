@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Cell", "NoCell", "Problem", "parses", "read_reply"]
+__all__ = ["Cell", "NoCell", "Problem", "parses", "read_reply", "spoken"]
 
 MAX_CODE_CHARS = 200_000
 MAX_REPLY_CHARS = 400_000
@@ -18,8 +18,11 @@ LANGUAGES = ("", "python", "python3", "py", "repl")
 
 Problem = Literal["empty", "prose", "cut", "too long"]
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+.-]*)[ \t]*$")
-_THINKING = re.compile(r"^\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*\{?\.?([\w+.-]*)\}?(?:[ \t][^`]*)?$")
+# Some chat templates open the tag in the prompt, so that a reply only closes it.
+_THINKING = re.compile(
+    r"\A(?:\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)|(?:(?!<think).)*?</think(?:ing)?>)", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class NoCell:
 
 def read_reply(text: str) -> Cell | NoCell:
     """The first fenced block of ``text`` as a cell, or all of it where it is nothing but Python."""
-    text = _THINKING.sub("", text[: MAX_REPLY_CHARS + 1]).replace("\r\n", "\n")
+    text = spoken(text[: MAX_REPLY_CHARS + 1]).replace("\r\n", "\n")
     lines = text.split("\n")
     number = 0
     while number < len(lines):
@@ -53,6 +56,11 @@ def read_reply(text: str) -> Cell | NoCell:
             # A block in another language, say JSON, is passed over as a whole.
             number = (_closing(lines, number + 1, fence[1]) or len(lines)) + 1
     return _read_unfenced(text)
+
+
+def spoken(text: str) -> str:
+    """``text`` without the reasoning that some models write out before it."""
+    return _THINKING.sub("", text)
 
 
 def _read_block(lines: list[str], start: int, fence: str) -> Cell | NoCell:
@@ -111,7 +119,7 @@ def _parsed(code: str) -> ast.Module | None:
 def _closing(lines: list[str], start: int, fence: str) -> int | None:
     for number in range(start, len(lines)):
         match = _FENCE.match(lines[number])
-        if match and not match[2] and match[1].startswith(fence):
+        if match and match[0].strip() == match[1] and match[1].startswith(fence):
             return number
     return None
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from rlm_integrations.context import Context
-from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens
+from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens, said
 from rlm_integrations.engine.effects import Branch, CallTool, Failure, Gather
+from rlm_integrations.engine.reply import spoken
 from rlm_integrations.errors import InvalidInput
 from rlm_integrations.events import RunEnded
 from rlm_integrations.messages import Message
@@ -19,6 +20,7 @@ __all__ = ["FUNCTIONS", "SubCalls"]
 FUNCTIONS = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "recursive_llm")
 MAX_BATCH = 256
 MAX_NOTED_FAILURES = 5
+MAX_REASON_CHARS = 300
 # Room in a window for the question around a text, and for the answer.
 WINDOW_SHARE = 0.9
 
@@ -55,13 +57,13 @@ class SubCalls:
             else:
                 raise _Refused(f"there is no function {call.name}")
         except _Refused as refused:
-            return Resume(error=str(refused))
-        return Resume(value=value)
+            return Resume(error=str(refused), timeout_s=self._node.tree.meter.seconds_left())
+        return Resume(value=value, timeout_s=self._node.tree.meter.seconds_left())
 
     def _call_tool(self, tool: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Branch[Any]:
-        value = yield CallTool(tool, args, kwargs)
+        value = yield CallTool(tool, args, kwargs, self._node.tree.meter.seconds_left())
         if isinstance(value, Failure):
-            raise _Refused(f"{type(value.error).__name__}: {value.error}")
+            raise _Refused(said(value.error))
         return value
 
     def _llm_query(self, prompt: str) -> Branch[str]:
@@ -99,17 +101,22 @@ class SubCalls:
         if outcomes and len(failed) == len(outcomes):
             raise _Refused(f"all {len(failed)} sub-calls failed; the first: {failed[0][1].error}")
         if failed:
-            reasons = "; ".join(f"number {number}: {outcome.error}" for number, outcome in failed[:MAX_NOTED_FAILURES])
+            noted = failed[:MAX_NOTED_FAILURES]
+            reasons = "; ".join(
+                f"number {number}: {said(outcome.error)[:MAX_REASON_CHARS]}" for number, outcome in noted
+            )
             self.notes.append(f"{len(failed)} of {len(outcomes)} sub-calls failed (None in their places): {reasons}")
         return [None if isinstance(outcome, Failure) else outcome for outcome in outcomes]
 
     def _plain(self, prompt: str) -> Branch[str]:
         """One call of the recursive model, refused before it starts where it can't fit."""
         node = self._node
+        if not prompt.strip():
+            raise InvalidInput("the prompt is empty")
         self._check_size(prompt)
         messages = (Message("user", prompt),)
         reply = yield from ask_model(node, messages, "sub-call", self._cell_id, new_messages=messages)
-        return reply.text
+        return spoken(reply.text).strip()
 
     def _check_size(self, prompt: str) -> None:
         settings = self._node.tree.settings
@@ -132,6 +139,8 @@ class SubCalls:
 
     def _recursive(self, query: str, part: Any) -> Branch[Any]:
         """A child run; one plain call where the tree may not get deeper, or without a context."""
+        if not query.strip():
+            raise InvalidInput("the query is empty")
         if part is None:
             return (yield from self._plain(query))
         node = self._node
@@ -140,8 +149,6 @@ class SubCalls:
             text = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
             return (yield from self._plain(settings.prompts.render_sub_call(query, text)))
         context = Context.of(part)
-        if not query.strip():
-            raise InvalidInput("the query is empty")
         if not node.tree.send(context.chars):
             raise InvalidInput("too much text was sent to sub-calls already: narrow it down in code first")
         ended = yield from self._start_child(node, query, context, self._cell_id)

@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 from rlm_integrations.budget import Budget, Meter
 from rlm_integrations.engine.answer import AnswerType
-from rlm_integrations.errors import RunCancelled
-from rlm_integrations.events import Event
+from rlm_integrations.events import Event, RunEnded, RunFailed
 from rlm_integrations.ports import LanguageModel, Sandbox, Session, Tool
 from rlm_integrations.prompts import Prompts
 
@@ -45,6 +44,7 @@ class Settings:
     on_exhausted: Literal["extract", "raise"] = "extract"
     prompts: Prompts = field(default_factory=Prompts)
     model_options: Mapping[str, Any] = field(default_factory=dict)
+    recursive_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Tree:
@@ -57,7 +57,8 @@ class Tree:
         self.meter = Meter(settings.budget)
         self.events: list[Event] = []
         self.stop = threading.Event()
-        self._sessions: set[Session] = set()
+        self._ended = False
+        self._sessions: dict[int, Session] = {}
         self.stream_text = stream_text
         self._observers = tuple(observers)
         self._sendable_chars = max(SENT_CHARS_AT_LEAST, SENT_PER_CONTEXT * context_chars)
@@ -65,6 +66,9 @@ class Tree:
 
     def emit(self, event: Event) -> None:
         """Record ``event`` and show it to every observer."""
+        if self._ended:
+            return  # A thread that an interrupted run left behind: its news come too late.
+        self._ended = isinstance(event, RunEnded | RunFailed) and event.parent_id is None
         self.events.append(event)
         for observer in self._observers:
             try:
@@ -76,23 +80,18 @@ class Tree:
     @contextmanager
     def using(self, session: Session) -> Iterator[None]:
         """Close ``session`` at the end, or as soon as the tree is told to stop."""
-        self._sessions.add(session)
+        self._sessions[id(session)] = session
         try:
             yield
         finally:
-            self._sessions.discard(session)
+            del self._sessions[id(session)]
             session.close()
 
     def cancel(self) -> None:
         """Stop a tree that other threads carry out: its cells at once, the rest at the next step."""
         self.stop.set()
-        for session in list(self._sessions):
+        for session in list(self._sessions.values()):
             session.close()
-
-    def check_stop(self) -> None:
-        """Raise ``RunCancelled`` once the tree was told to stop."""
-        if self.stop.is_set():
-            raise RunCancelled("the run was cancelled")
 
     def send(self, chars: int) -> bool:
         """Count text on its way to a sub-model; False where it would pass the limit, and nothing is counted."""

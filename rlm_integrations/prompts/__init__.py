@@ -19,6 +19,7 @@ __all__ = ["Prompts"]
 EXCERPT_CHARS = 300
 SHOWN_IDS = 20
 SHOWN_KEYS = 12
+NAME_CHARS = 60
 
 
 @cache
@@ -49,9 +50,20 @@ class Prompts:
     def render_question(self, query: str, context: Context, tag: str, answer_type: str) -> str:
         """The first user message: the question, and what the context looks like."""
         asked = f"{query}\n\nThe answer must be {answer_type}." if answer_type else query
-        return Template(self.question).safe_substitute(
-            query=asked, shape=_shape(context), excerpts=_excerpts(context, tag)
-        )
+        pieces = self.excerpts(context)
+        label = "It begins and ends" if len(pieces) == 2 else "It is" if context.documents == 1 else "The first begins"
+        excerpts = "\n".join([f"{label}:", *(_data(tag, piece) for piece in pieces)]) if pieces else ""
+        return Template(self.question).safe_substitute(query=asked, shape=_shape(context), excerpts=excerpts)
+
+    def excerpts(self, context: Context) -> list[str]:
+        """The pieces of ``context`` that the first user message shows."""
+        texts = list(islice((text for _, text in context.texts() if text), 2))
+        if not texts:
+            return []
+        first = texts[0]
+        if len(texts) == 1 and len(first) > 2 * EXCERPT_CHARS:
+            return [first[:EXCERPT_CHARS], first[-EXCERPT_CHARS:]]
+        return [first[: EXCERPT_CHARS if len(texts) > 1 else 2 * EXCERPT_CHARS]]
 
     def render_sub_call(self, query: str, text: str) -> str:
         """The prompt of a plain sub-call about a piece of text."""
@@ -79,30 +91,25 @@ def _shape(context: Context) -> str:
         lines = value.count("\n") + 1
         return f"`context` is one str of {len(value):,} characters in {lines:,} lines."
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        ids = [id for id, _ in islice(context.texts(), SHOWN_IDS)]
+        ids = [_name(id) for id, _ in islice(context.texts(), SHOWN_IDS)]
         more = f" and {len(value) - SHOWN_IDS:,} more" if len(value) > SHOWN_IDS else ""
         keys = sorted({key for item in value for key in getattr(item, "metadata", {})})[:SHOWN_KEYS]
-        having = f", each with .id and .metadata (keys: {', '.join(map(str, keys))})" if keys else ""
+        having = f", each with .id and .metadata (keys: {', '.join(map(_name, keys))})" if keys else ""
         return (
             f"`context` is a list of {len(value):,} documents (str{having}), {context.chars:,} characters in all. "
             f"Their ids: {', '.join(ids)}{more}\n"
             'To find a fact: print(search("key words")). To count or compare documents: for doc in context: ...'
         )
     if isinstance(value, dict):
-        names = ", ".join(list(value)[:SHOWN_IDS])
+        names = ", ".join(map(_name, islice(value, SHOWN_IDS)))
         return f"`context` is a dict of {len(value):,} JSON values with the keys {names}; {context.chars:,} characters."
     return f"`context` is a list of {len(value):,} JSON values; {context.chars:,} characters of text."
 
 
-def _excerpts(context: Context, tag: str) -> str:
-    texts = list(islice((text for _, text in context.texts() if text), 2))
-    if not texts:
-        return ""
-    first = texts[0]
-    if len(texts) == 1 and len(first) > 2 * EXCERPT_CHARS:
-        return f"It begins and ends:\n{_data(tag, first[:EXCERPT_CHARS])}\n{_data(tag, first[-EXCERPT_CHARS:])}"
-    label = "It is" if len(texts) == 1 else "The first begins"
-    return f"{label}:\n{_data(tag, first[: EXCERPT_CHARS if len(texts) > 1 else 2 * EXCERPT_CHARS])}"
+def _name(text: str) -> str:
+    """An id or a key, which a document's owner chose: one short line, so that it can't pass for more than a name."""
+    text = " ".join(text.split())
+    return text if len(text) <= NAME_CHARS else f"{text[:NAME_CHARS]}..."
 
 
 def _data(tag: str, text: str) -> str:

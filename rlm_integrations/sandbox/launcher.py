@@ -15,7 +15,7 @@ import threading
 import weakref
 from pathlib import Path
 
-from rlm_integrations.errors import MissingExtra, SandboxError
+from rlm_integrations.errors import SandboxError
 from rlm_integrations.sandbox import wire
 from rlm_integrations.sandbox.zygote import REQUEST, SKIPPED
 
@@ -74,7 +74,10 @@ class _Parent:
     """One prepared parent process."""
 
     def __init__(self) -> None:
-        self.control, theirs = socket.socketpair()
+        try:
+            self.control, theirs = socket.socketpair()
+        except OSError as error:
+            raise SandboxError(f"no process could be started for the sandbox: {error}") from error
         self.control.setblocking(False)
         # A directory that is gone: nothing can be made in it, and nothing stays behind.
         folder = tempfile.mkdtemp(prefix="rlm-")
@@ -125,7 +128,7 @@ def _script() -> str:
 def _directories() -> list[str]:
     found = importlib.util.find_spec("RestrictedPython")
     if found is None or not found.submodule_search_locations:
-        raise MissingExtra("sandbox", "ProcessSandbox")
+        raise SandboxError("RestrictedPython is not installed: pip install 'RestrictedPython>=9,<10'")
     return [
         str(Path(wire.__file__).parents[1]),
         *{str(Path(place).parent) for place in found.submodule_search_locations},

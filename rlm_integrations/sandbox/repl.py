@@ -67,10 +67,10 @@ class Repl:
             del namespace["__builtins__"]
             namespace.update({name: sys.modules[name] for name in PRELOADED})
         self._given = variables
-        self._host_names |= {name: _served(name, call) for name in functions}
+        self._host_names |= {name: self._served(name, call) for name in functions}
         self._host_names["search"] = _make_search(variables.get("context", ""))
         namespace.update(variables)
-        namespace["answer"] = {"content": None, "ready": False}
+        self._answer = namespace["answer"] = {"content": None, "ready": False}
 
     def run(self, source: str) -> tuple[str, str | None, tuple[Any, list[str]] | None]:
         """Run a cell: what it printed, with the echo of a trailing expression; its error; its final value."""
@@ -111,16 +111,26 @@ class Repl:
         return clean(text)
 
     def _take_answer(self) -> None:
-        answer = self._namespace.get("answer")
-        if self._final is None and type(answer) is dict and answer.get("ready"):
+        answer = self._answer
+        # Only the dict that was given: one read from a document may be called ``answer`` too, and be "ready".
+        if self._final is None and self._namespace.get("answer") is answer and answer.get("ready"):
             answer["ready"] = False
             self._final = (plain(answer.get("content")), [])
+
+    def _served(self, name: str, call: Callable[[str, list[Any], dict[str, Any]], Any]) -> Callable[..., Any]:
+        def served(*args: Any, **kwargs: Any) -> Any:
+            if self._final is not None:
+                raise SubCallError("FINAL was called in this cell: nothing more is asked for")
+            return call(name, plain(args), plain(kwargs))
+
+        served.__name__ = served.__qualname__ = name
+        return served
 
     def _make_final(self) -> Callable[..., None]:
         def FINAL(value: Any, quotes: Any = ()) -> None:
             if self._final is not None:
                 return
-            quotes = [quotes] if isinstance(quotes, str) else list(quotes)
+            quotes = [quotes] if isinstance(quotes, str) else list(quotes or ())
             if len(quotes) > MAX_QUOTES:
                 raise Unsendable(f"more than {MAX_QUOTES:,} quotes: cite the ones that bear the answer out")
             self._final = (plain(value), [str(quote) for quote in plain(quotes)])
@@ -131,7 +141,10 @@ class Repl:
         final = self._make_final()
 
         def FINAL_VAR(name: Any, quotes: Any = ()) -> None:
-            if type(name) is str and name.isidentifier() and name in visible(self._namespace):
+            if type(name) is str and name.isidentifier():
+                if name not in visible(self._namespace):
+                    made = ", ".join(self._host_names["SHOW_VARS"]()) or "none"
+                    raise NameError(f"there is no variable {name!r} to give as the answer; yours are: {made}")
                 name = self._namespace[name]
             final(name, quotes)
 
@@ -160,14 +173,6 @@ def _memory() -> mmap.mmap | None:
 def _short(value: Any) -> str:
     kind = type(value).__name__
     return f"{kind} of {len(value)}" if isinstance(value, str | list | dict | set | tuple) else kind
-
-
-def _served(name: str, call: Callable[[str, list[Any], dict[str, Any]], Any]) -> Callable[..., Any]:
-    def served(*args: Any, **kwargs: Any) -> Any:
-        return call(name, plain(args), plain(kwargs))
-
-    served.__name__ = served.__qualname__ = name
-    return served
 
 
 def _make_search(context: Any) -> Callable[..., Passages]:

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rlm_integrations.context import Document, _texts
+from rlm_integrations.context import Document, texts_of
 
 PASSAGE_CHARS = 600
 INDEXED_CHARS = 4_000_000
@@ -73,7 +73,7 @@ class Index:
         return Passages(map(self._passage, rows))
 
     def _split(self) -> None:
-        self._texts = list(_texts(self._context, ""))
+        self._texts = list(texts_of(self._context, ""))
         for number, (_, text) in enumerate(self._texts):
             self._firsts.append(len(self._starts))
             starts = [start for start, _ in passages(text)]

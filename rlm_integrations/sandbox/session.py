@@ -137,6 +137,8 @@ class ProcessSession:
                 self._left_s = self._limit_s = min(self._timeout_s, step.timeout_s or self._timeout_s)
                 message: dict[str, Any] = {"type": "run", "cell": self._cell, "code": step.code}
             else:
+                if step.timeout_s is not None:
+                    self._left_s = min(self._left_s, step.timeout_s)
                 message = {"type": "resume", "error": step.error, "value": step.value if step.error is None else None}
             try:
                 return (yield from self._exchange(message))
@@ -223,7 +225,12 @@ class _Worker:
 
     def __init__(self, launcher: Launcher, memory_bytes: int) -> None:
         self._launcher, self._memory_bytes = launcher, memory_bytes
-        self._socket, self._worker_end = socket.socketpair()
+        try:
+            self._socket, self._worker_end = socket.socketpair()
+        except OSError as error:
+            raise SandboxError(
+                f"no session can be opened: {error} (fewer runs at once, or a higher ulimit -n)"
+            ) from error
         self._socket.setblocking(False)
         self._reader = wire.FrameReader()
         self._handle: int | None = None
@@ -321,7 +328,10 @@ class _Worker:
     def _read(self, handles: bool) -> bytes:
         if not handles:
             return self._socket.recv(READ_BYTES)
-        data, received, _, _ = socket.recv_fds(self._socket, READ_BYTES, 1)
+        data, received, flags, _ = socket.recv_fds(self._socket, READ_BYTES, 1)
+        if flags & socket.MSG_CTRUNC:
+            # A worker that can't be killed gets no code.
+            raise _Lost("could not be taken hold of: no descriptor is free")
         if received:
             self._handle = received[0]
         return data

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlm_integrations import Budget, Document, Message, ModelError
+from rlm_integrations import Budget, BudgetExceeded, Document, InvalidInput, Message, ModelError
 from rlm_integrations.testing import ScriptedModel
 from tests.scripts import by_role, cell, events
 
@@ -195,6 +195,53 @@ def test_swallowing_the_error_of_a_budget_gains_nothing(run: Any, make_rlm: Any)
     model = ScriptedModel(by_role([cell(code), "Ada"], lambda _: "ok"))
     result = run(make_rlm(model, budget=Budget(max_calls=5)), "q", TEXT)
     assert (len(model.calls), result.answer, result.status) == (5, "Ada", "extracted")
+
+
+def test_a_limit_of_cost_ends_a_tree_whose_sub_calls_have_no_price(run: Any, make_rlm: Any) -> None:
+    root = ScriptedModel([cell("print(llm_query_batched(['a', 'b']))")] * 3, usd_per_token=1e-6)
+    sub = ScriptedModel(lambda _: "paid", name="sub")
+    with pytest.raises(InvalidInput, match="sub reports no price") as caught:
+        run(make_rlm(root, recursive_model=sub, budget=Budget(max_cost_usd=1.0)), "q", TEXT)
+    assert len(root.calls) == 1
+    assert caught.value.partial is not None
+    assert caught.value.partial.usage.by_model["sub"].calls == len(sub.calls) <= 2
+
+
+def test_seconds_are_up_for_a_cell_that_goes_on_after_a_sub_call(run: Any, make_rlm: Any) -> None:
+    model = ScriptedModel(by_role([cell("llm_query('x')\nwhile True: pass")], lambda _: "ok"), latency_s=0.2)
+    started = time.monotonic()
+    with pytest.raises(BudgetExceeded, match="max_seconds"):
+        run(make_rlm(model, budget=Budget(max_seconds=0.8)), "q", TEXT)
+    assert time.monotonic() - started < 2
+
+
+def test_an_empty_prompt_is_refused_and_costs_nothing(run: Any, make_rlm: Any) -> None:
+    model = ScriptedModel([cell("llm_query(' ')"), cell("FINAL(len(context))")])
+    assert run(make_rlm(model), "q", TEXT).usage.calls == 2
+
+
+def test_an_object_with_a_coroutine_call_is_awaited(make_rlm: Any) -> None:
+    class Tool:
+        """Waits, as an object."""
+
+        __name__ = "wait"
+
+        async def __call__(self) -> str:
+            await asyncio.sleep(0)
+            return "waited"
+
+    rlm = make_rlm(ScriptedModel([cell("FINAL(wait())")]), tools=[Tool()])
+    assert asyncio.run(rlm.acompletion("q", TEXT)) == "waited"
+
+
+def test_a_tool_ends_with_the_seconds_of_the_budget_when_async(make_rlm: Any) -> None:
+    async def wait() -> None:
+        """Never ends."""
+        await asyncio.Event().wait()
+
+    rlm = make_rlm(ScriptedModel([cell("wait()")]), tools=[wait], budget=Budget(max_seconds=0.3))
+    with pytest.raises(BudgetExceeded):
+        asyncio.run(asyncio.wait_for(rlm.arun("q", TEXT), 5))
 
 
 def test_a_tool_is_called_with_what_model_code_gave_it(run: Any, make_rlm: Any) -> None:

@@ -315,3 +315,21 @@ async def until(condition: Any, timeout_s: float = 5) -> None:
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)
+
+
+def test_a_resumed_cell_may_have_less_time_than_it_had(run_in: Any, sandbox: ProcessSandbox) -> None:
+    session = sandbox.open({"context": "x"}, ["f"])
+    started = time.monotonic()
+    output = run_in(session, "f()\nwhile True: pass", lambda call: Resume("ok", timeout_s=0.2))
+    assert output.restarted
+    assert time.monotonic() - started < 2
+    session.close()
+
+
+def test_without_a_free_descriptor_a_session_says_so(sandbox: ProcessSandbox, monkeypatch: Any) -> None:
+    def none_left() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("socket.socketpair", none_left)
+    with pytest.raises(SandboxError, match="Too many open files"):
+        sandbox.open({"context": "x"}, [])

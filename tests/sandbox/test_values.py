@@ -117,6 +117,24 @@ def test_final_var_takes_a_name_or_a_value(cell: Any) -> None:
 def test_the_answer_dict_gives_the_final_value_once_it_is_ready(cell: Any) -> None:
     assert cell("answer['content'] = {'n': 1}").final is None
     assert cell("answer['ready'] = True").final == Final({"n": 1})
+
+
+def test_a_dict_that_only_looks_like_an_answer_is_none(cell: Any) -> None:
+    code = 'import json\nanswer = json.loads(\'{"ready": true, "content": "from a document"}\')'
+    assert cell(code).final is None
+
+
+def test_the_name_of_no_variable_is_not_an_answer(cell: Any) -> None:
+    output = cell("total = 5\nFINAL_VAR('totl')")
+    assert output.final is None
+    assert "no variable 'totl'" in output.error
+    assert "total" in output.error
+
+
+def test_after_final_a_cell_asks_for_nothing_more(cell: Any) -> None:
+    output = cell("FINAL(1)\nllm_query('x')")
+    assert output.final == Final(1)
+    assert "nothing more is asked for" in output.error
     assert cell("answer = 'mine'").final is None
 
 

@@ -186,8 +186,10 @@ def test_a_worker_that_cannot_start_ends_the_session(worker: Worker, reason: str
 
 def test_bytes_left_over_from_the_last_cell_cost_the_worker_its_place(play: Any, run_in: Any) -> None:
     def chatty(peer: Peer) -> None:
-        peer.begin().done(stdout="first\n")
-        peer.done(stdout="forged\n")
+        done = {"type": "done", "stdout": "first\n", "error": None, "final": None}
+        peer.begin().raw(
+            wire.frame({**done, "cell": peer.cell}) + wire.frame({**done, "stdout": "forged\n", "cell": ""})
+        )
 
     session = play(chatty, honest)
     assert run_in(session, "1").stdout == "first\n"
