@@ -100,6 +100,7 @@ class _Turns:
         self.sub_calls = SubCalls(node, _start_child)
         self.turn = 0
         self.held_back = False
+        self.misquoted: list[Any] = []
 
     def take(self) -> Branch[_Answer]:
         """Take turns until there is an answer."""
@@ -193,6 +194,10 @@ class _Turns:
             value = self.answer_type.validate(final.value)
             citations = cite(self.context, final.quotes)
         except QuoteNotFound as error:
+            if final.value in self.misquoted:
+                # Said twice, the answer is meant; what can't be cited is left out.
+                return _Answer(value, "complete")
+            self.misquoted.append(final.value)
             self.talk.say_quote(error.quote, error.nearest)
         except ValueError as error:
             self.talk.say("answer", reason=str(error))

@@ -183,6 +183,12 @@ def test_a_quote_that_does_not_stand_in_the_context_goes_back_with_the_nearest_t
     assert ">\nAda paid 12\n</context-" in said_to(model, 1)
 
 
+def test_an_answer_given_twice_with_a_wrong_quote_is_taken_without_it(run: Any, make_rlm: Any) -> None:
+    model = ScriptedModel([cell("FINAL(context.count('Bob'), quotes=['20 times Bob'])")] * 2)
+    result = run(make_rlm(model), "q", TEXT)
+    assert (result.answer, result.status, result.citations) == ("20", "complete", ())
+
+
 class Payment(BaseModel):
     name: str
     dollars: int
