@@ -89,7 +89,9 @@ def _print_rich(result: RLMResult, stream: TextIO) -> None:
 def _evidence(result: RLMResult) -> Iterator[tuple[str, str]]:
     for citation in result.citations:
         place = f"{flat(citation.document_id)}, characters {citation.start:,} to {citation.end:,}"
-        yield place, flat(citation.quote, QUOTE_CHARS)
+        # Word for word, but on one line.
+        quote = shown(citation.quote).replace("\n", " ")
+        yield place, quote if len(quote) <= QUOTE_CHARS else f"{quote[:QUOTE_CHARS]}…"
 
 
 def _usage_rows(usage: UsageReport) -> Iterator[tuple[str, UsageReport]]:

@@ -112,7 +112,7 @@ class Conversation:
     def show(self, code: str, output: CellOutput, turns_left: int) -> None:
         """Tell what a cell printed, and say so if that is nothing new."""
         shown = self._show_output(output)
-        if not shown:
+        if not shown and output.final is None:
             self.say("no output")
         if self._last_shown.get(code) == shown:
             self.stale += 1

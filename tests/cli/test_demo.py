@@ -29,7 +29,7 @@ def test_the_recorded_code_finds_the_answers_and_their_evidence_in_this_pythons_
     assert answers[1:] == [str(mentions)]
     start = topics["identifiers"].index("Identifiers are unlimited in length.")
     assert f"evidence: identifiers, characters {start:,} to " in ended.out
-    assert '"Identifiers are unlimited in length.' in ended.out
+    assert '"Identifiers are unlimited in length.  Case is significant."' in ended.out
 
 
 def test_it_says_what_is_recorded_what_is_real_and_how_to_run_it_live(rlm: Callable[..., Any]) -> None:

@@ -147,6 +147,12 @@ def test_out_of_turns_the_answer_is_drawn_from_what_was_seen_and_says_so(run: An
     assert events(result, "model_call_started")[-1].purpose == "extraction"
 
 
+def test_an_extraction_of_a_type_may_be_json_in_a_fence(run: Any, make_rlm: Any) -> None:
+    model = ScriptedModel([cell("print(1)"), '```\n{"name": "Ada", "dollars": 12}\n```'])
+    result = run(make_rlm(model, max_iterations=1, output_type=Payment), "q", TEXT)
+    assert (result.answer, result.status) == (Payment(name="Ada", dollars=12), "extracted")
+
+
 def test_an_extraction_that_is_code_is_run(run: Any, make_rlm: Any) -> None:
     model = ScriptedModel([cell("n = context.count('Bob')"), cell("FINAL(n)")])
     result = run(make_rlm(model, max_iterations=1), "How often?", TEXT)
