@@ -231,12 +231,10 @@ class _Turns:
             reply = yield from ask_model(node, messages, "extraction", node.id, new_messages=new)
         except BudgetExceeded:
             raise reason from None
+        if self.answer_type.type not in (str, Any) and (value := self._parsed(reply.text)):
+            return value  # JSON is Python too, but what was asked for is a value.
         read = read_reply(reply.text)
-        # JSON is Python too, but what was asked for is a value.
-        answer = None if self.answer_type.type in (str, Any) else self._parsed(reply.text)
-        if answer:
-            pass
-        elif isinstance(read, Cell) and not self.talk.is_echo(read.code):
+        if isinstance(read, Cell) and not self.talk.is_echo(read.code):
             output = yield from self._run_cell(read.code)
             in_time = note == "last call" and not self._is_blind(read.code)
             answer = self._drawn(output, "complete" if in_time else "extracted")
