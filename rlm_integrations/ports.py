@@ -34,7 +34,8 @@ class LanguageModel(Protocol):
 
     A model may also have ``window_tokens: int | None``, the size of its context window, which lets the engine refuse
     a sub-call that can't fit before it costs anything; and ``check()`` with its async twin ``acheck()``, which raise
-    ``ModelError`` at the start of a run where it is certain that no call can succeed, say for want of a key.
+    ``ModelError`` at the start of a run where it is certain that no call can succeed, say for want of a key; and
+    ``has_price``, False where its replies will not say what they cost, so that ``max_cost_usd`` is refused at once.
     """
 
     @property

@@ -205,6 +205,10 @@ def _root(tree: Tree, query: str, context: Context) -> Branch[RunEnded]:
     models = (tree.settings.model, tree.settings.recursive_model)
     for model in models[:1] if models[0] is models[1] else models:
         yield CheckModel(model)
+        if tree.settings.budget.max_cost_usd is not None and getattr(model, "has_price", None) is False:
+            raise InvalidInput(
+                f"max_cost_usd can't be held: no price is known for {model.name}; use max_tokens or max_calls"
+            )
     return (yield from run(tree, query, context))
 
 

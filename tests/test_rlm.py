@@ -250,6 +250,16 @@ def test_a_usage_that_can_not_be_counted_is_a_model_error(run: Any, make_rlm: An
         run(make_rlm(ScriptedModel([Reply("x", usage)])), "q", TEXT)
 
 
+def test_a_limit_of_cost_is_refused_before_any_call_where_a_model_knows_it_has_no_price(
+    run: Any, make_rlm: Any
+) -> None:
+    model = ScriptedModel([])
+    model.has_price = False  # type: ignore[attr-defined]
+    with pytest.raises(InvalidInput, match="no price is known for scripted"):
+        run(make_rlm(model, budget=Budget(max_cost_usd=1.0)), "q", TEXT)
+    assert model.calls == []
+
+
 def test_documents_as_loaders_make_them_are_taken(run: Any, make_rlm: Any) -> None:
     metadata = {"day": datetime.date(2026, 1, 2), 3: {"a"}, "path": Path("x")}
     documents = [Document("one", id=7, metadata=metadata), Document("two", id="a"), Document("three", id="a")]

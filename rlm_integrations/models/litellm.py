@@ -68,6 +68,11 @@ class LiteLLMModel:
         """The size of the context window; None where neither the caller nor LiteLLM's price map says it."""
         return self._window_tokens or self._provider(library.load()).window_tokens
 
+    @property
+    def has_price(self) -> bool:
+        """Whether it can be told what a call costs: without, no limit of cost can be held."""
+        return self._provider(library.load()).has_price
+
     def check(self) -> None:
         """Raise ``ModelNotFound`` or ``MissingKey`` where it is certain, without any network, that no call succeeds."""
         self._check(library.load())

@@ -71,6 +71,11 @@ class Provider:
         return self._info.get("max_input_tokens") or self._info.get("max_tokens")
 
     @property
+    def has_price(self) -> bool:
+        """Whether a call's price can be told: from the price map, or by a provider that bills it itself."""
+        return bool(self._info) or self.name == "openrouter"
+
+    @property
     def wants_cache_marks(self) -> bool:
         """Whether the model keeps in its prompt cache only what is marked, as Anthropic's do."""
         return self.name == "anthropic" or (

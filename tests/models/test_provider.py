@@ -120,6 +120,14 @@ def test_a_price_of_nothing_is_only_believed_where_the_price_map_says_it(litellm
     assert cost_usd("huggingface/some/model") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "has_price"),
+    [("openai/gpt-5-mini", True), ("ollama/llama3", True), ("openrouter/nobody/knows", True), ("openai/qwen", False)],
+)
+def test_whether_a_call_will_have_a_price_is_known_before_it_is_made(name, has_price):
+    assert LiteLLMModel(name).has_price is has_price
+
+
 def test_a_price_in_tiers_is_a_price(litellm, cost_usd):
     assert "input_cost_per_token" not in litellm.model_cost["dashscope/qwen-flash"]
     assert cost_usd("dashscope/qwen-flash") > 0
