@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import vcr
+
+from tests import cassettes
 
 COOKBOOKS = Path(__file__).parents[2] / "cookbooks"
 CASSETTES = Path(__file__).parent / "cassettes"
-RECORDING = bool(os.environ.get("RECORD"))
 # A llama.cpp server with Qwen2.5-Coder 1.5B, which it serves under any name.
 SERVER = {
     "RLM_API_BASE": "http://127.0.0.1:8089/v1",
@@ -32,11 +31,6 @@ class Played:
     requests: int
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # LiteLLM ignores this one itself, but pytest restores the filters after each test.
-    config.addinivalue_line("filterwarnings", "ignore:Item .* on TypedDict class .* is using the .ReadOnly. qualifier")
-
-
 @pytest.fixture
 def play(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -48,31 +42,9 @@ def play(
         monkeypatch.delenv(variable, raising=False)
 
     def play(name: str) -> Played:
-        path = CASSETTES / f"{name}.yaml"
-        if RECORDING:
-            request.getfixturevalue("socket_enabled")
-            path.unlink(missing_ok=True)
-        recorder = vcr.VCR(
-            record_mode="all" if RECORDING else "none",
-            # The sub-calls of a batch come in any order: their bodies tell them apart.
-            match_on=["method", "path", "body"],
-            decode_compressed_response=True,
-            before_record_request=_without_headers,
-            before_record_response=_portable_response,
-        )
-        with recorder.use_cassette(str(path)) as tape:
+        # The sub-calls of a batch come in any order: their bodies tell them apart.
+        with cassettes.cassette(request, CASSETTES / f"{name}.yaml", place="path") as tape:
             names = runpy.run_path(str(COOKBOOKS / f"{name}.py"), run_name="__main__")
-        assert RECORDING or tape.all_played
         return Played(capsys.readouterr().out.splitlines(), names, len(tape))
 
     return play
-
-
-def _without_headers(request: Any) -> Any:
-    request.headers = {"content-type": "application/json"}
-    return request
-
-
-def _portable_response(response: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in response["headers"].items() if name.lower() == "content-type"}
-    return response | {"headers": kept}

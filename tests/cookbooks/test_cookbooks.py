@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.cookbooks.conftest import CASSETTES, COOKBOOKS, RECORDING, Played
+from tests import cassettes
+from tests.cookbooks.conftest import CASSETTES, COOKBOOKS, Played
 
 Play = Callable[[str], Played]
 SCRIPTS = sorted(COOKBOOKS.glob("*.py"))
 # A real model on a CPU takes its time.
-pytestmark = [pytest.mark.timeout(3600)] if RECORDING else []
+pytestmark = [pytest.mark.timeout(3600)] if cassettes.RECORDING else []
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import vcr
 
 from rlm_integrations.messages import Message, Reply
 from rlm_integrations.models import LiteLLMModel, library, retry
 from rlm_integrations.models.provider import KEY_VARIABLES
+from tests import cassettes
 
 CASSETTES = Path(__file__).parent / "cassettes"
-RECORDING = bool(os.environ.get("RECORD"))
 # The server the cassettes are recorded from: llama.cpp with Qwen2.5-Coder 1.5B and a window of 16,384 tokens.
 REAL_SERVER = "http://127.0.0.1:8089/v1"
 
@@ -76,31 +74,14 @@ def qwen() -> LiteLLMModel:
 def cassette(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The real server's answers, recorded with RECORD=1 and played back otherwise, each exactly once."""
     path = CASSETTES / f"{request.node.name.replace('[', '-').replace(']', '')}.yaml"
-    if RECORDING:
-        request.getfixturevalue("socket_enabled")
-        path.unlink(missing_ok=True)
-    recorder = vcr.VCR(
-        record_mode="all" if RECORDING else "none",
-        match_on=["method", "uri", "body"],
-        decode_compressed_response=True,
-        before_record_request=_portable_request,
-        before_record_response=_portable_response,
-    )
-    with recorder.use_cassette(str(path)) as tape:
+    with cassettes.cassette(request, path, place="uri", kept=_portable_request) as tape:
         yield tape
-    assert RECORDING or tape.all_played
 
 
 def _portable_request(request: Any) -> Any:
-    request.headers = {"content-type": "application/json"}
     if len(request.body) > 5000:
         request.body = b"%d bytes, starting %s" % (len(request.body), bytes(request.body[:200]))
-    return request
-
-
-def _portable_response(response: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in response["headers"].items() if name.lower() == "content-type"}
-    return response | {"headers": kept}
+    return cassettes.without_headers(request)
 
 
 class _Http(ThreadingHTTPServer):
