@@ -10,6 +10,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rlm_integrations.sandbox.spin import is_ready_soon
+
 __all__ = ["Steps", "Wait", "adrive", "drive"]
 
 T = TypeVar("T")
@@ -65,6 +67,8 @@ def _block(wait: Wait) -> bool:
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(wait.descriptor, select.POLLOUT if wait.write else select.POLLIN)
+        if is_ready_soon(poll):
+            return True
         return bool(poll.poll(min(left_s * 1000 + 1, 2**31 - 1)))
     ends = [wait.descriptor]
     return any(select.select([] if wait.write else ends, ends if wait.write else [], [], left_s))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import random
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 from rlm_integrations.sandbox import confine, modules, wire
 from rlm_integrations.sandbox.repl import Repl, SubCallError
+from rlm_integrations.sandbox.spin import is_ready_soon
 from rlm_integrations.sandbox.values import MAX_CHARS, Unsendable
 
 CONNECTION = 3
@@ -100,6 +102,8 @@ class _Host:
         self.cell = ""
         self._connection = connection
         self._reader = io.BufferedReader(io.FileIO(connection, closefd=False), 1 << 16)
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
 
     def message(self) -> dict[str, Any]:
         _, body = self._frame()
@@ -153,6 +157,7 @@ class _Host:
                 "kwargs": wire.tagged(kwargs),
             }
         )
+        is_ready_soon(self._poll)
         answer = self.message()
         if answer["error"] is not None:
             raise SubCallError(answer["error"])
