@@ -23,6 +23,8 @@ __all__ = ["ProcessSession"]
 
 MAX_RESTARTS = 3
 MAX_SOURCE_BYTES = 200_000
+# What a tool may return to model code; a larger one fails there before it fills the worker's memory.
+MAX_ANSWER_BYTES = 64 << 20
 START_S = 60.0
 RETRY_S = 0.005
 # Delivering a context: no worker that reads at all is slower than this.
@@ -93,8 +95,9 @@ class ProcessSession:
         if self._worker is not None and self._worker.layers is not None:
             if not self._worker.is_spoilt():
                 return
-            self._restart()
-            self._note = "the worker was lost between two cells, and all variables with it; `context` is in place"
+            how = "the worker was lost between two cells"
+            self._restart(how)
+            self._note = f"{how}, and all variables with it; `context` is in place"
         if self._worker is None:
             self._worker = _Worker(self._launcher, self._memory_bytes)
         worker = self._worker
@@ -145,11 +148,10 @@ class ProcessSession:
             except (_Lost, WireError) as lost:
                 if self._closed:
                     raise SandboxError("the session was closed while a cell ran") from None
-                self._restart()
-                reason = f"the cell was stopped: the worker {lost}"
-                if isinstance(lost, WireError):
-                    reason = f"the cell was stopped: the worker sent {lost}"
-                return CellOutput("", f"{reason}. All variables were lost; `context` is in place.", restarted=True)
+                how = f"the worker sent {lost}" if isinstance(lost, WireError) else f"the worker {lost}"
+                self._restart(how, lost)
+                told = f"the cell was stopped: {how}. All variables were lost; `context` is in place."
+                return CellOutput("", told, restarted=True)
 
     def _exchange(self, message: dict[str, Any]) -> Steps[SubCall | CellOutput]:
         worker = self._worker
@@ -157,7 +159,9 @@ class ProcessSession:
         try:
             data = wire.frame({name: wire.tagged(part) for name, part in message.items()})
         except (TypeError, ValueError, RecursionError) as error:
-            data = wire.frame({"type": "resume", "error": f"the answer can't be passed on: {error}", "value": None})
+            data = _refusal(f"the answer can't be passed on: {error}")
+        if len(data) > MAX_ANSWER_BYTES:
+            data = _refusal(f"the answer has {len(data):,} bytes, at most {MAX_ANSWER_BYTES:,} can be passed on")
         started = time.monotonic()
         late = _Lost(f"took longer than {self._limit_s:g} s")
         yield from worker.send(data, started + self._left_s, late)
@@ -185,12 +189,14 @@ class ProcessSession:
             self._note = ""
         return CellOutput(clean(cut(done.stdout, limit)), error, final, restarted)
 
-    def _restart(self) -> None:
+    def _restart(self, how: str, cause: Exception | None = None) -> None:
         """Drop the worker; the next cell gets a new one."""
         self._drop()
         self._restarts += 1
         if self._restarts > MAX_RESTARTS:
-            raise SandboxError(f"the sandbox lost its worker {self._restarts} times in one session")
+            raise SandboxError(
+                f"the sandbox lost its worker {self._restarts} times in one session, the last time because {how}"
+            ) from cause
 
     def _drop(self) -> None:
         self._cell = None
@@ -367,6 +373,10 @@ class _Worker:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def _refusal(reason: str) -> bytes:
+    return wire.frame({"type": "resume", "error": reason, "value": None})
 
 
 def _weight(part: Any) -> int:
