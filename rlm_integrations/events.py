@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Status = Literal["complete", "extracted"]
-Purpose = Literal["turn", "sub-call", "extraction"]
+Purpose = Literal["turn", "sub-call", "extraction", "answer"]
 
 
 @dataclass(frozen=True, slots=True)

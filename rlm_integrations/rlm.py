@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextvars
+import dataclasses
 import difflib
 import keyword
 import queue
@@ -41,7 +42,7 @@ RESERVED = {
 
 
 SETTINGS = (
-    "recursive_model max_depth max_iterations max_parallel budget sandbox tools output_type observers on_exhausted "
+    "recursive_model max_depth max_iterations max_parallel budget sandbox tools output_type observers on_exhausted final_write "
     "api_base api_key temperature timeout"
 ).split()
 
@@ -56,7 +57,8 @@ class RLM:
     ``max_iterations``: turns of one run. ``max_parallel``: sub-calls of one batch in flight. ``budget``: limits of a
     whole tree. ``sandbox``: a ``ProcessSandbox`` shared by all, by default. ``tools``: functions model code may call
     by name. ``output_type``: ``str``, or any type pydantic can validate. ``observers``: functions of one ``Event``.
-    ``on_exhausted``: "extract" draws an answer from what was seen when turns or budget run out, "raise" raises.
+    ``on_exhausted``: "extract" draws an answer from what was seen when turns or budget run out, "raise" raises. ``final_write``: tell the model of ``FINAL_WRITE``, which has a
+    long answer written as text, so that a stream shows it word by word.
     ``api_base`` and ``api_key`` are for models given by name; ``temperature``, ``timeout`` (seconds) and any
     ``model_options`` are for all.
 
@@ -77,6 +79,7 @@ class RLM:
         output_type: Any = str,
         observers: Sequence[Observer] = (),
         on_exhausted: Literal["extract", "raise"] = "extract",
+        final_write: bool = False,
         api_base: str | None = None,
         api_key: str | None = None,
         temperature: float | None = None,
@@ -128,6 +131,7 @@ class RLM:
             tools=_named_tools(tools),
             answer_type=AnswerType(output_type),
             on_exhausted=on_exhausted,
+            final_write=bool(final_write),
             # A model given by name got its options when it was made.
             model_options={} if isinstance(model, str) else options,
             recursive_options={} if isinstance(model if recursive_model is None else recursive_model, str) else options,
@@ -138,6 +142,25 @@ class RLM:
     def settings(self) -> Settings:
         """What this RLM was made with."""
         return self._settings
+
+    def replace(
+        self,
+        *,
+        model: LanguageModel | None = None,
+        recursive_model: LanguageModel | None = None,
+        tools: Mapping[str, Tool] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> RLM:
+        """The same settings with other models or tools, by name, and with more observers; for one run of a face."""
+        new, old = object.__new__(RLM), self._settings
+        new._settings = dataclasses.replace(
+            old,
+            model=model or old.model,
+            recursive_model=recursive_model or old.recursive_model,
+            tools=old.tools if tools is None else tools,
+        )
+        new._observers = (*self._observers, *observers)
+        return new
 
     def completion(self, query: str, context: Any) -> Any:
         """The answer: a ``str``, or an instance of ``output_type``. See ``run`` for what is raised."""

@@ -90,7 +90,7 @@ class Narrator:
                 yield from self._unread(event.parent_id)
                 run = self.under_way[event.parent_id]
                 run.turns += 1
-                name = f"turn {run.turns}" if event.purpose == "turn" else "extraction"
+                name = f"turn {run.turns}" if event.purpose == "turn" else event.purpose
                 place = f"{run.place} > {name}" if run.place else name
                 run.doing = place
                 doing = f"asking {flat(event.model)}"

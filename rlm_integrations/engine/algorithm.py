@@ -23,6 +23,7 @@ from rlm_integrations.engine.provenance import is_typed_in
 from rlm_integrations.engine.reply import Cell, NoCell, read_reply
 from rlm_integrations.engine.sub_calls import FUNCTIONS, SubCalls
 from rlm_integrations.engine.tree import Tree, new_id, now
+from rlm_integrations.engine.writing import Writing
 from rlm_integrations.errors import BudgetExceeded, RLMError, TurnsExhausted, WindowExceeded
 from rlm_integrations.events import (
     CellEnded,
@@ -96,8 +97,11 @@ class _Turns:
         self.session = session
         # A child answers model code, which takes any JSON value.
         self.answer_type = _any_value() if node.depth else settings.answer_type
-        self.talk = Conversation(settings.prompts, query, context, settings.tools, self.answer_type.description)
-        self.sub_calls = SubCalls(node, _start_child)
+        self.talk = Conversation(
+            settings.prompts, query, context, settings.tools, self.answer_type.description, settings.final_write
+        )
+        self.writing = Writing(node, self.talk, context, self.answer_type)
+        self.sub_calls = SubCalls(node, _start_child, self.writing)
         self.turn = 0
         self.held_back = False
         self.misquoted: list[Any] = []
@@ -157,7 +161,7 @@ class _Turns:
                 self.talk.refuse_echo()
             case Cell(code):
                 output = yield from self._run_cell(code)
-                answer = output.final and self._checked(code, output, output.final)
+                answer = self._written("complete") or (output.final and self._checked(code, output, output.final))
                 if answer:
                     return answer
                 self.talk.show(code, output, self.settings.max_iterations - self.turn)
@@ -183,6 +187,10 @@ class _Turns:
         else:
             tree.emit(CellEnded(id, run_id, now(), stop.stdout, stop.error))
         return stop
+
+    def _written(self, status: Status) -> _Answer | None:
+        """What ``FINAL_WRITE`` brought."""
+        return self.writing.written and _Answer(self.writing.written[0], status, self.writing.written[1])
 
     def _checked(self, code: str, output: CellOutput, final: Final) -> _Answer | None:
         """What was given to FINAL as the answer; None, with the reason said, where it does not count."""
@@ -237,7 +245,8 @@ class _Turns:
         if isinstance(read, Cell) and not self.talk.is_echo(read.code):
             output = yield from self._run_cell(read.code)
             in_time = note == "last call" and not self._is_blind(read.code)
-            answer = self._drawn(output, "complete" if in_time else "extracted")
+            status: Status = "complete" if in_time else "extracted"
+            answer = self._written(status) or self._drawn(output, status)
         else:
             answer = self._parsed(reply.text)
         if answer is None:

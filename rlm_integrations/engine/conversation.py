@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,14 +26,20 @@ class Conversation:
     """Messages, only ever appended to. What is said is gathered and goes out as one user message."""
 
     def __init__(
-        self, prompts: Prompts, query: str, context: Context, tools: Mapping[str, Tool], answer_type: str
+        self,
+        prompts: Prompts,
+        query: str,
+        context: Context,
+        tools: Mapping[str, Tool],
+        answer_type: str,
+        final_write: bool = False,
     ) -> None:
         self._prompts = prompts
         self._query = query
         # No document can hold a tag that is a hash of all documents, and the same run has the same tag again.
         digest = hashlib.sha256(f"{context.sha256}\0{query}".encode("utf-8", "surrogatepass"))
         self._tag = digest.hexdigest()[:12]
-        self._history = [Message("system", prompts.render_system(tools))]
+        self._history = [Message("system", prompts.render_system(tools, final_write))]
         self._to_say = [prompts.render_question(query, context, self._tag, answer_type)]
         self._shown = " ".join(map(_squeezed, prompts.excerpts(context)))
         self._sent = 0
@@ -78,6 +85,13 @@ class Conversation:
         new = self._history[self._sent :]
         self._sent = len(self._history)
         return tuple(self._history), tuple(new)
+
+    def writing(self, instructions: str, notes: Any) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+        """The messages that ask for the answer as text, in the middle of a cell, and those of them that are new."""
+        told = "" if notes is None else f"Notes:\n{self._data('output', _as_text(notes))}"
+        note = self._prompts.note("write", instructions=instructions, notes=told, query=self._query)
+        messages = (*self._history, Message("user", note.rstrip()))
+        return messages, messages[self._sent :]
 
     def condensed(self, note: str, **values: Any) -> tuple[Message, ...]:
         """A short conversation, where a whole one is too long or too dear: the question, and what was seen last."""
@@ -151,6 +165,10 @@ class Conversation:
 
     def _data(self, kind: str, text: str) -> str:
         return f"<{kind}-{self._tag}>\n{text}\n</{kind}-{self._tag}>"
+
+
+def _as_text(notes: Any) -> str:
+    return notes if isinstance(notes, str) else json.dumps(notes, ensure_ascii=False, indent=1)
 
 
 def _squeezed(text: str) -> str:

@@ -10,6 +10,7 @@ from rlm_integrations.context import Context
 from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens, said
 from rlm_integrations.engine.effects import Branch, CallTool, Failure, Gather
 from rlm_integrations.engine.reply import spoken
+from rlm_integrations.engine.writing import Writing
 from rlm_integrations.errors import InvalidInput
 from rlm_integrations.events import RunEnded
 from rlm_integrations.messages import Message
@@ -17,7 +18,7 @@ from rlm_integrations.ports import Resume, SubCall
 
 __all__ = ["FUNCTIONS", "SubCalls"]
 
-FUNCTIONS = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "recursive_llm")
+FUNCTIONS = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "recursive_llm", "FINAL_WRITE")
 MAX_BATCH = 256
 MAX_NOTED_FAILURES = 5
 MAX_REASON_CHARS = 300
@@ -34,8 +35,9 @@ class _Refused(Exception):
 class SubCalls:
     """The sub-calls of one run. ``notes`` gathers what the model should know of them besides their results."""
 
-    def __init__(self, node: Node, start_child: StartChild) -> None:
+    def __init__(self, node: Node, start_child: StartChild, writing: Writing) -> None:
         self._node = node
+        self._writing = writing
         self._start_child = start_child
         self.notes: list[str] = []
         self._cell_id = ""
@@ -90,6 +92,12 @@ class SubCalls:
         branches = [self._recursive(_text(query, "query"), part) for query, part in zip(asked, parts, strict=True)]
         outcomes = yield from self._gather(branches)
         return self._results(outcomes)
+
+    def _FINAL_WRITE(self, instructions: str, notes: Any = None, quotes: Any = ()) -> Branch[str]:
+        try:
+            return (yield from self._writing.write(self._cell_id, instructions, notes, quotes))
+        except ValueError as error:
+            raise _Refused(str(error)) from error
 
     def _gather(self, branches: list[Branch[Any]]) -> Branch[list[Any]]:
         outcomes: list[Any] = yield Gather(branches, self._node.tree.settings.max_parallel)

@@ -42,6 +42,7 @@ class Settings:
     tools: Mapping[str, Tool] = field(default_factory=dict)
     answer_type: AnswerType = field(default_factory=AnswerType)
     on_exhausted: Literal["extract", "raise"] = "extract"
+    final_write: bool = False
     prompts: Prompts = field(default_factory=Prompts)
     model_options: Mapping[str, Any] = field(default_factory=dict)
     recursive_options: Mapping[str, Any] = field(default_factory=dict)

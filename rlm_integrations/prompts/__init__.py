@@ -42,9 +42,10 @@ class Prompts:
     sub_call: str = field(default_factory=lambda: _text("sub_call"))
     notes: Mapping[str, str] = field(default_factory=_notes)
 
-    def render_system(self, tools: Mapping[str, Callable[..., Any]]) -> str:
+    def render_system(self, tools: Mapping[str, Callable[..., Any]], final_write: bool = False) -> str:
         """The system message: the same for all runs with the same tools, so that providers can cache it."""
-        lines = [f"- {name}{_signature(tool)}: {_first_line(tool)}" for name, tool in tools.items()]
+        lines = [self.note("final write")] if final_write else []
+        lines += [f"- {name}{_signature(tool)}: {_first_line(tool)}" for name, tool in tools.items()]
         return Template(self.system).safe_substitute(tools="\n".join(lines) + "\n" if lines else "")
 
     def render_question(self, query: str, context: Context, tag: str, answer_type: str) -> str:
