@@ -42,8 +42,8 @@ RESERVED = {
 
 
 SETTINGS = (
-    "recursive_model max_depth max_iterations max_parallel budget sandbox tools output_type observers on_exhausted final_write "
-    "api_base api_key temperature timeout"
+    "recursive_model max_depth max_iterations max_parallel budget sandbox tools output_type observers on_exhausted "
+    "final_write api_base api_key temperature timeout"
 ).split()
 
 
@@ -57,8 +57,8 @@ class RLM:
     ``max_iterations``: turns of one run. ``max_parallel``: sub-calls of one batch in flight. ``budget``: limits of a
     whole tree. ``sandbox``: a ``ProcessSandbox`` shared by all, by default. ``tools``: functions model code may call
     by name. ``output_type``: ``str``, or any type pydantic can validate. ``observers``: functions of one ``Event``.
-    ``on_exhausted``: "extract" draws an answer from what was seen when turns or budget run out, "raise" raises. ``final_write``: tell the model of ``FINAL_WRITE``, which has a
-    long answer written as text, so that a stream shows it word by word.
+    ``on_exhausted``: "extract" draws an answer from what was seen when turns or budget run out, "raise" raises.
+    ``final_write``: tell the model of ``FINAL_WRITE``, which has a long answer written as text, so that it streams.
     ``api_base`` and ``api_key`` are for models given by name; ``temperature``, ``timeout`` (seconds) and any
     ``model_options`` are for all.
 
@@ -161,6 +161,14 @@ class RLM:
         )
         new._observers = (*self._observers, *observers)
         return new
+
+    def with_tools(self, tools: Sequence[Tool]) -> RLM:
+        """The same settings with more tools. Raises ``InvalidInput`` for one that can't be used."""
+        own = self._settings.tools
+        added = _named_tools(tools)
+        if both := own.keys() & added.keys():
+            raise InvalidInput(f"two tools are called {min(both)}: rename one")
+        return self.replace(tools={**own, **added}) if added else self
 
     def completion(self, query: str, context: Any) -> Any:
         """The answer: a ``str``, or an instance of ``output_type``. See ``run`` for what is raised."""

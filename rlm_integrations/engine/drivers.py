@@ -24,7 +24,7 @@ from rlm_integrations.errors import ModelError, ModelTimeout, RLMError, RunCance
 from rlm_integrations.messages import Reply, Usage
 from rlm_integrations.ports import Tool
 
-__all__ = ["adrive", "drive", "is_async"]
+__all__ = ["adrive", "drive", "in_thread", "is_async"]
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ async def _acalled(tool: Tool, args: Sequence[Any], kwargs: Mapping[str, Any], l
     async def call() -> Any:
         if is_async(tool):
             return await tool(*args, **kwargs)
-        value = await _in_thread(lambda: tool(*args, **kwargs))
+        value = await in_thread(lambda: tool(*args, **kwargs))
         return await value if inspect.isawaitable(value) else value
 
     try:
@@ -242,7 +242,7 @@ async def _agather(branches: Any, width: int) -> list[Any]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _in_thread(function: Callable[[], T]) -> T:
+async def in_thread(function: Callable[[], T]) -> T:
     """Call ``function`` in a fresh thread: the loop's executor has few, and a tool may wait for a run of ours."""
     import asyncio
 

@@ -93,9 +93,9 @@ class SubCalls:
         outcomes = yield from self._gather(branches)
         return self._results(outcomes)
 
-    def _FINAL_WRITE(self, instructions: str, notes: Any = None, quotes: Any = ()) -> Branch[str]:
+    def _FINAL_WRITE(self, instructions: str, notes: Any = None, quotes: Any = ()) -> Branch[None]:
         try:
-            return (yield from self._writing.write(self._cell_id, instructions, notes, quotes))
+            yield from self._writing.write(self._cell_id, instructions, notes, quotes)
         except ValueError as error:
             raise _Refused(str(error)) from error
 

@@ -27,8 +27,8 @@ class Writing:
         self._answer_type = answer_type
         self.written: tuple[str, tuple[Citation, ...]] | None = None
 
-    def write(self, cell_id: str, instructions: Any, notes: Any = None, quotes: Any = ()) -> Branch[str]:
-        """The text. ``ValueError`` for a call that can't bring an answer, before anything is paid for."""
+    def write(self, cell_id: str, instructions: Any, notes: Any = None, quotes: Any = ()) -> Branch[None]:
+        """Have the text written. ``ValueError`` for a call that can't bring an answer, before anything is paid for."""
         if self.written is not None:
             raise ValueError("the answer was written already")
         if self._answer_type.type not in (str, Any):
@@ -55,4 +55,3 @@ class Writing:
         if not text:
             raise ValueError("nothing was written: give the answer with FINAL(value)")
         self.written = text, citations
-        return text

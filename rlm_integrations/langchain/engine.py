@@ -1,0 +1,137 @@
+"""An RLM over LangChain's models and tools, whose runs hang under a callback manager."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, closing
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from rlm_integrations.engine.tree import Observer
+from rlm_integrations.errors import InvalidInput
+from rlm_integrations.events import Event, ModelCallStarted, Purpose, RunEnded, TextDelta
+from rlm_integrations.langchain.model import ChatModelPort, chat_model
+from rlm_integrations.langchain.reporting import AsyncReporting, Reporting
+from rlm_integrations.langchain.tools import as_functions, for_async_run, for_run
+from rlm_integrations.langchain.visible import VisibleText
+from rlm_integrations.ports import LanguageModel, Tool
+from rlm_integrations.result import RLMResult
+from rlm_integrations.rlm import RLM
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Runs and streams. ``is_streamed`` says of which model calls LangGraph's message stream shows the tokens."""
+
+    def __init__(self, rlm: RLM, is_streamed: Callable[[Purpose], bool]) -> None:
+        self.rlm = rlm
+        self._is_streamed = is_streamed
+
+    @classmethod
+    def of(
+        cls,
+        llm: Any,
+        recursive_llm: Any,
+        *,
+        tools: Any = (),
+        retriever: Any = None,
+        is_streamed: Callable[[Purpose], bool],
+        settings: Mapping[str, Any],
+    ) -> Engine:
+        """The engine for a chat model, a name of one, or an ``RLM``, which has its ``settings`` already."""
+        functions = as_functions(tools, retriever)
+        if not isinstance(llm, RLM):
+            recursive = None if recursive_llm is None else ChatModelPort(chat_model(recursive_llm))
+            settings = {"final_write": settings.get("output_type", str) is str, **settings}
+            rlm = RLM(ChatModelPort(chat_model(llm)), recursive_model=recursive, tools=functions, **settings)
+            return cls(rlm, is_streamed)
+        given = sorted([*settings, *(["recursive_llm"] if recursive_llm is not None else [])])
+        if given:
+            raise InvalidInput(f"llm is an RLM, which has its own {', '.join(given)}: set them there")
+        return cls(llm.with_tools(functions), is_streamed)
+
+    def run(self, query: str, context: Any, children: Any, config: RunnableConfig) -> RLMResult:
+        """One run, as a child of the run whose child manager is ``children``."""
+        reporting = self._reporting(Reporting, children, config)
+        return self._bound(reporting, for_run(self._tools, reporting)).run(query, context)
+
+    async def arun(self, query: str, context: Any, children: Any, config: RunnableConfig) -> RLMResult:
+        """The same without blocking the event loop."""
+        async with self._reporting(AsyncReporting, children, config) as reporting:
+            return await self._bound(reporting, for_async_run(self._tools, reporting)).arun(query, context)
+
+    def stream(self, query: str, context: Any, children: Any, config: RunnableConfig) -> Iterator[str | RLMResult]:
+        """The answer's text as it is written, where it is, and the result at the end."""
+        reporting = self._reporting(Reporting, children, config)
+        rlm = self._bound(reporting, for_run(self._tools, reporting))
+        reading, events = _Reading(), list[Event]()
+        with closing(rlm.stream(query, context)) as stream:  # type: ignore[type-var]
+            for event in stream:
+                events.append(event)
+                if text := reading.read(event):
+                    yield text
+        yield RLMResult.from_events(events)
+
+    async def astream(
+        self, query: str, context: Any, children: Any, config: RunnableConfig
+    ) -> AsyncIterator[str | RLMResult]:
+        """The same without blocking the event loop."""
+        async with self._reporting(AsyncReporting, children, config) as reporting:
+            rlm = self._bound(reporting, for_async_run(self._tools, reporting))
+            reading, events = _Reading(), list[Event]()
+            async with aclosing(rlm.astream(query, context)) as stream:  # type: ignore[type-var]
+                async for event in stream:
+                    events.append(event)
+                    if text := reading.read(event):
+                        yield text
+            yield RLMResult.from_events(events)
+
+    @property
+    def _tools(self) -> Mapping[str, Tool]:
+        return self.rlm.settings.tools
+
+    def _reporting(self, kind: Any, children: Any, config: RunnableConfig) -> Any:
+        settings = self.rlm.settings
+        reports = tuple(isinstance(model, ChatModelPort) for model in (settings.model, settings.recursive_model))
+        return kind(children, config, is_streamed=self._is_streamed, self_reporting=reports)
+
+    def _bound(self, reporting: Any, tools: Mapping[str, Tool]) -> RLM:
+        settings = self.rlm.settings
+
+        def under(model: LanguageModel) -> LanguageModel:
+            return model.under(reporting) if isinstance(model, ChatModelPort) else model
+
+        observe: Observer = reporting.observe
+        return self.rlm.replace(
+            model=under(settings.model),
+            recursive_model=under(settings.recursive_model),
+            tools=tools,
+            observers=[observe],
+        )
+
+
+class _Reading:
+    """Reads the answer's text out of a run's events."""
+
+    def __init__(self) -> None:
+        self._root = ""
+        self._call = ""
+        self._text = VisibleText()
+        self._written = False
+
+    def read(self, event: Event) -> str:
+        """The text that ``event`` adds to the answer."""
+        match event:
+            case ModelCallStarted(purpose="answer", depth=0):
+                self._call, self._text = event.id, VisibleText()
+            case TextDelta() if event.id == self._call:
+                text = self._text.add(event.text)
+                self._written = self._written or bool(text)
+                return text
+            case RunEnded(parent_id=None) if not self._written and isinstance(event.answer, str):
+                return event.answer
+            case _:
+                pass
+        return ""

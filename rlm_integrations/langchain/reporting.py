@@ -1,0 +1,296 @@
+"""Runs, cells and sub-calls as runs of LangChain's callbacks, whole and small, in one tree."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, assert_never
+from uuid import UUID
+
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import patch_config
+
+from rlm_integrations.context import ContextSummary
+from rlm_integrations.errors import RLMError
+from rlm_integrations.events import (
+    CellEnded,
+    CellFailed,
+    CellStarted,
+    Event,
+    ModelCallEnded,
+    ModelCallFailed,
+    ModelCallStarted,
+    Purpose,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+    TextDelta,
+)
+
+__all__ = ["AsyncReporting", "Place", "Reporting", "described"]
+
+logger = logging.getLogger(__name__)
+
+MAX_TRACED_CHARS = 4_000
+# LangGraph leaves the tokens of runs with this tag out of ``stream_mode="messages"``.
+NOT_STREAMED = "nostream"
+MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
+
+_cell: contextvars.ContextVar[str | None] = contextvars.ContextVar("rlm_cell", default=None)
+
+Steps = Generator[Any, Any, None]
+
+
+class Place:
+    """Where in a trace a call of a chat model belongs."""
+
+    def __init__(self, config: RunnableConfig | None = None, run_id: str | None = None) -> None:
+        self._config = config
+        self._run_id = run_id
+
+    def config(self) -> RunnableConfig | None:
+        """The config to call the model with; the first call has the id of its event."""
+        if self._config is None or self._run_id is None:
+            return self._config
+        run_id, self._run_id = UUID(self._run_id), None
+        return {**self._config, "run_id": run_id}
+
+
+class _Runs:
+    """The runs that are open, and what callbacks are told of each event; ``Reporting`` does the telling.
+
+    ``children`` is a callback manager whose runs become children of the face's own run. Model calls are left to the
+    chat models, which report themselves, except those of models ``self_reporting`` says no of, by depth.
+    """
+
+    def __init__(
+        self,
+        children: Any,
+        config: RunnableConfig,
+        *,
+        is_streamed: Callable[[Purpose], bool] = lambda purpose: purpose == "answer",
+        self_reporting: tuple[bool, bool] = (True, True),
+    ) -> None:
+        self._root = children
+        self._config = config
+        self._is_streamed = is_streamed
+        self._self_reporting = self_reporting
+        self._open: dict[str, Any] = {}
+        self._calls: dict[str, ModelCallStarted] = {}
+        self._root_id = ""
+
+    def note(self, event: Event) -> None:
+        """What has to be known at once, before the callbacks are."""
+        match event:
+            case RunStarted(parent_id=None):
+                self._root_id = event.id
+            case ModelCallStarted():
+                self._calls[event.id] = event
+            case CellStarted():
+                _cell.set(event.id)
+            case _:
+                pass
+
+    def tell(self, event: Event) -> Steps:
+        """Yields each call of a callback manager, and is sent what it returned."""
+        yield self._custom(event)
+        match event:
+            case RunStarted():
+                if event.parent_id is not None:
+                    inputs = {"query": event.query, "context": described(event.context)}
+                    manager = self._under(event.parent_id)
+                    self._open[event.id] = yield manager.on_chain_start(None, inputs, UUID(event.id), name="RLM")
+            case RunEnded():
+                if run := self._open.pop(event.id, None):
+                    yield run.on_chain_end({"output": event.answer, "status": event.status})
+            case RunFailed():
+                if run := self._open.pop(event.id, None):
+                    yield run.on_chain_error(RLMError(event.error))
+            case CellStarted():
+                manager = self._under(event.parent_id)
+                self._open[event.id] = yield manager.on_tool_start(
+                    {"name": "python"},
+                    event.code,
+                    UUID(event.id),
+                    inputs={"code": event.code},
+                    name="python",
+                )
+            case CellEnded():
+                if run := self._open.pop(event.id, None):
+                    shown = "\n".join(part for part in (event.stdout, event.error) if part)
+                    yield run.on_tool_end(_cut(shown))
+            case CellFailed():
+                if run := self._open.pop(event.id, None):
+                    yield run.on_tool_error(RLMError(event.error))
+            case ModelCallStarted():
+                if not self._self_reporting[min(event.depth, 1)]:
+                    messages = [MESSAGES[message.role](message.content) for message in event.new_messages]
+                    manager = self._under(event.parent_id)
+                    (self._open[event.id],) = yield manager.on_chat_model_start(
+                        {"name": event.model}, [messages], UUID(event.id), name=event.model
+                    )
+            case TextDelta():
+                if run := self._open.get(event.id):
+                    yield run.on_llm_new_token(event.text)
+            case ModelCallEnded():
+                call = self._calls.pop(event.id, None)
+                if call and (run := self._open.pop(event.id, None)):
+                    yield run.on_llm_end(_llm_result(call, event))
+            case ModelCallFailed():
+                self._calls.pop(event.id, None)
+                if run := self._open.pop(event.id, None):
+                    yield run.on_llm_error(RLMError(event.error))
+            case _:
+                assert_never(event)
+
+    def _custom(self, event: Event) -> Any:
+        """The step event that ``astream_events`` shows."""
+        if isinstance(event, TextDelta):
+            return None
+        return self._root.on_custom_event(f"rlm_{event.kind}", _described(event), self._root.parent_run_id)
+
+    def _under(self, id: str) -> Any:
+        """A manager whose runs become children of run or cell ``id``."""
+        return self._root if id == self._root_id or id not in self._open else self._open[id].get_child()
+
+    def place(self, event_id: str) -> Place:
+        """Where a model call belongs."""
+        call = self._calls[event_id]
+        config = self.config(call.parent_id)
+        if not self._is_streamed(call.purpose):
+            config["tags"] = [*config.get("tags", []), NOT_STREAMED]
+        return Place(config, event_id)
+
+    def config(self, id: str) -> RunnableConfig:
+        """The config that makes what is called with it a child of run or cell ``id``."""
+        return patch_config(self._config, callbacks=self._under(id))
+
+    def cell_config(self) -> RunnableConfig:
+        """The config for what the cell that is running calls."""
+        return self.config(_cell.get() or self._root_id)
+
+
+class Reporting(_Runs):
+    """Tells callbacks of the events of one blocking run, each as it happens."""
+
+    def observe(self, event: Event) -> None:
+        """Tell of ``event``."""
+        self.note(event)
+        steps = self.tell(event)
+        value: Any = None
+        try:
+            while True:
+                value = steps.send(value)
+        except StopIteration:
+            pass
+
+
+class AsyncReporting(_Runs):
+    """Tells callbacks of the events of one run in an event loop, in order, without holding the run up.
+
+    Use as a context manager around the run; at its end all has been told, also when the run failed or was cancelled.
+    """
+
+    async def __aenter__(self) -> AsyncReporting:
+        self._loop = asyncio.get_running_loop()
+        self._home = threading.get_ident()
+        self._inbox: asyncio.Queue[Event | asyncio.Future[None] | None] = asyncio.Queue()
+        self._teller = asyncio.create_task(self._tell_all())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._inbox.put_nowait(None)
+        # A cancelled run still has its ends to report.
+        await asyncio.shield(self._teller)
+
+    def observe(self, event: Event) -> None:
+        """Tell of ``event``, soon."""
+        self.note(event)
+        if threading.get_ident() == self._home:
+            self._inbox.put_nowait(event)
+        else:
+            self._loop.call_soon_threadsafe(self._inbox.put_nowait, event)
+
+    async def caught_up(self) -> None:
+        """Wait until all that was observed so far has been told."""
+        mark: asyncio.Future[None] = self._loop.create_future()
+        self._inbox.put_nowait(mark)
+        await mark
+
+    async def aplace(self, event_id: str) -> Place:
+        """Where a model call belongs, once its parents are known to the callbacks."""
+        await self.caught_up()
+        return self.place(event_id)
+
+    async def _tell_all(self) -> None:
+        while (item := await self._inbox.get()) is not None:
+            if isinstance(item, asyncio.Future):
+                if not item.done():
+                    item.set_result(None)
+                continue
+            try:
+                await self._tell_one(item)
+            except Exception:
+                # A broken tracer should not cost the caller a run already paid for.
+                logger.exception("callbacks failed on %s", item.kind)
+
+    async def _tell_one(self, event: Event) -> None:
+        steps = self.tell(event)
+        value: Any = None
+        try:
+            while True:
+                waited = steps.send(value)
+                value = None if waited is None else await waited
+        except StopIteration:
+            pass
+
+
+def described(context: ContextSummary) -> dict[str, Any]:
+    """A context as traces hold it: what it is, never what it says."""
+    return asdict(context)
+
+
+def _described(event: Event) -> dict[str, Any]:
+    """An event as a small dict: text cut, messages and usage reports left out."""
+    fields: dict[str, Any] = {}
+    for name in event.__slots__:
+        value = getattr(event, name)
+        match value:
+            case str():
+                fields[name] = _cut(value)
+            case ContextSummary():
+                fields[name] = described(value)
+            case int() | float() | None:
+                fields[name] = value
+            case _ if name == "answer":
+                fields[name] = value
+            case _ if name == "citations":
+                fields[name] = [asdict(citation) for citation in value]
+    return fields
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TRACED_CHARS:
+        return text
+    return f"{text[:MAX_TRACED_CHARS]} [... {len(text) - MAX_TRACED_CHARS:,} more characters]"
+
+
+def _llm_result(call: ModelCallStarted, event: ModelCallEnded) -> LLMResult:
+    usage = UsageMetadata(
+        input_tokens=event.usage.input_tokens,
+        output_tokens=event.usage.output_tokens,
+        total_tokens=event.usage.input_tokens + event.usage.output_tokens,
+        input_token_details={"cache_read": event.usage.cached_tokens},
+    )
+    message = AIMessage(event.text, usage_metadata=usage, response_metadata={"model_name": call.model})
+    return LLMResult(generations=[[ChatGeneration(message=message)]])

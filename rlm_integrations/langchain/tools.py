@@ -1,0 +1,148 @@
+"""LangChain's tools, plain functions and retrievers as functions that model code may call."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import set_config_context
+from langchain_core.tools import BaseTool
+
+from rlm_integrations.engine.drivers import in_thread, is_async
+from rlm_integrations.errors import InvalidInput
+from rlm_integrations.langchain.documents import plain
+from rlm_integrations.langchain.reporting import AsyncReporting, Reporting
+from rlm_integrations.ports import Tool
+
+__all__ = ["as_functions", "for_async_run", "for_run", "retrieving"]
+
+RETRIEVED = 4
+
+
+def as_functions(tools: Iterable[Any], retriever: Any = None) -> list[Tool]:
+    """``tools`` as named functions: functions as they are, LangChain's tools under their names.
+
+    What is not a plain function has ``call`` and ``acall`` of its own, which take the config to be called with.
+    """
+    functions = [_ToolFunction(tool) if isinstance(tool, BaseTool) else tool for tool in tools]
+    if retriever is not None:
+        if not isinstance(retriever, Runnable):
+            raise InvalidInput(f"retriever is a {type(retriever).__name__}: pass a LangChain retriever")
+        functions.append(_Retrieve(retriever))
+    return functions
+
+
+def retrieving(retriever: Runnable[Any, Any], query: str, config: RunnableConfig) -> list[Any]:
+    """What ``retriever`` finds for ``query``."""
+    return list(retriever.invoke(query, config))
+
+
+def for_run(tools: Mapping[str, Tool], reporting: Reporting) -> dict[str, Tool]:
+    """``tools`` for one blocking run: what they call becomes a child of the cell that called them."""
+    return {name: _bound(tool, reporting) for name, tool in tools.items()}
+
+
+def for_async_run(tools: Mapping[str, Tool], reporting: AsyncReporting) -> dict[str, Tool]:
+    """``tools`` for one run in an event loop."""
+    return {name: _abound(tool, reporting) for name, tool in tools.items()}
+
+
+def _bound(tool: Tool, reporting: Reporting) -> Tool:
+    if is_async(tool):
+        return tool  # which a blocking run refuses, before anything is paid for
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        config = reporting.cell_config()
+        if isinstance(tool, _ToolFunction | _Retrieve):
+            return plain(tool.call(config, *args, **kwargs))
+        with set_config_context(config) as context:
+            return plain(context.run(tool, *args, **kwargs))
+
+    return _dressed(call, tool)
+
+
+def _abound(tool: Tool, reporting: AsyncReporting) -> Tool:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        await reporting.caught_up()
+        config = reporting.cell_config()
+        if isinstance(tool, _ToolFunction | _Retrieve):
+            return plain(await tool.acall(config, *args, **kwargs))
+        with set_config_context(config) as context:
+            if is_async(tool):
+                return plain(await asyncio.create_task(tool(*args, **kwargs), context=context))
+            value = await in_thread(lambda: context.run(tool, *args, **kwargs))
+            return plain(await value if inspect.isawaitable(value) else value)
+
+    return _dressed(call, tool)
+
+
+def _dressed(call: Any, tool: Tool) -> Tool:
+    """``call`` under the name, signature and docstring that the model is shown."""
+    call.__name__ = call.__qualname__ = tool.__name__
+    call.__doc__ = tool.__doc__
+    call.__signature__ = _signature(tool)
+    return call  # type: ignore[no-any-return]
+
+
+def _signature(tool: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(tool)
+    except (TypeError, ValueError):
+        return inspect.Signature()
+
+
+class _ToolFunction:
+    """A LangChain tool as a function of its arguments."""
+
+    def __init__(self, tool: BaseTool) -> None:
+        self._tool = tool
+        self._names = list(tool.args)
+        self.__name__ = re.sub(r"\W", "_", tool.name)
+        self.__doc__ = tool.description
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        self.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in self._names])
+
+    def call(self, config: RunnableConfig, *args: Any, **kwargs: Any) -> Any:
+        return self._tool.invoke(self._input(args, kwargs), config)
+
+    async def acall(self, config: RunnableConfig, *args: Any, **kwargs: Any) -> Any:
+        return await self._tool.ainvoke(self._input(args, kwargs), config)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._tool.invoke(self._input(args, kwargs))
+
+    def _input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if len(args) > len(self._names):
+            raise TypeError(f"{self.__name__} takes {len(self._names)} arguments, not {len(args)}")
+        return {**dict(zip(self._names, args, strict=False)), **kwargs}
+
+
+class _Retrieve:
+    """A retriever as the function ``retrieve(query, k)``."""
+
+    def __init__(self, retriever: Runnable[Any, Any]) -> None:
+        self._retriever = retriever
+        self.__name__ = "retrieve"
+        self.__doc__ = "documents that the search engine finds for a query: text with .id and .metadata"
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        self.__signature__ = inspect.Signature(
+            [inspect.Parameter("query", kind), inspect.Parameter("k", kind, default=RETRIEVED)]
+        )
+
+    def call(self, config: RunnableConfig, query: str, k: int = RETRIEVED) -> Any:
+        return list(self._retriever.invoke(query, config, **self._options(k)))[:k]
+
+    async def acall(self, config: RunnableConfig, query: str, k: int = RETRIEVED) -> Any:
+        return list(await self._retriever.ainvoke(query, config, **self._options(k)))[:k]
+
+    def __call__(self, query: str, k: int = RETRIEVED) -> Any:
+        return list(self._retriever.invoke(query, **self._options(k)))[:k]
+
+    def _options(self, k: int) -> dict[str, Any]:
+        # A retriever that can't be told how many takes no notice; another Runnable might not take it at all.
+        return {"k": k} if isinstance(self._retriever, BaseRetriever) else {}
