@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import random
+import typing
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +39,20 @@ def dataclass(cls: Any = None, /, **options: Any) -> Any:
         return dataclasses.dataclass(**options)(write(cls))
 
     return decorate if cls is None else decorate(cls)
+
+
+def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
+    """``uuid.uuid1`` of a made-up machine: the real one's number is its own business."""
+    return uuid.uuid1(random.getrandbits(48) | 1 << 40 if node is None else node, clock_seq)
+
+
+def seal_forward_refs() -> None:
+    """Have nobody subclass ``typing.ForwardRef``, whose private methods run the text of an annotation."""
+
+    def refuse(cls: Any, /, **options: Any) -> None:
+        raise TypeError("a forward reference can't be a base class here")
+
+    typing.ForwardRef.__init_subclass__ = classmethod(refuse)  # type: ignore[assignment]
 
 
 def check_enum_names() -> None:

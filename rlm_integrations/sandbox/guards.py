@@ -5,13 +5,16 @@ Every parameter is positional-only: source must not be able to set anything by k
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import string
 import types
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rlm_integrations.sandbox.policy import BY_NAME, NotAllowed, check_store, load_guard
+from rlm_integrations.sandbox.except_star import Raised
+from rlm_integrations.sandbox.policy import BY_NAME, INSTEAD, NO_METACLASS, NotAllowed, check_store, load_guard
 
 MODEL_MODULE = "__main__"
 _formatter_field_name_split: Any = importlib.import_module("_string").formatter_field_name_split
@@ -81,9 +84,42 @@ def write(obj: Any, /) -> Any:
 def dict_of(obj: Any, name: str = "__dict__", /) -> Any:
     """The attributes of an instance of the model's own; a copy for a class, whose attributes are more than data."""
     found = getattr(own(obj), name)
+    if name == "__annotations__":
+        return _annotations_of(obj, found)
     if isinstance(obj, type):
-        return {key: value for key, value in found.items() if key[:2] != "__"}
+        return {key: value for key, value in found.items() if key[:2] != "__" and key[:1] != "."}
     return found if name == "__dict__" else dict(found)
+
+
+def _annotations_of(obj: Any, found: Mapping[str, Any]) -> dict[str, Any]:
+    from rlm_integrations.sandbox.type_hints import hints_of
+
+    try:
+        return hints_of(obj) if isinstance(obj, types.FunctionType) else {k: plain_hint(v) for k, v in found.items()}
+    except (NameError, TypeError, AttributeError, SyntaxError, ValueError):
+        return dict(found)
+
+
+def plain_hint(hint: Any, /) -> Any:
+    """``hint``, or the text of a forward reference: the object itself can run that text."""
+    return hint.__forward_arg__ if isinstance(hint, typing.ForwardRef) else hint
+
+
+def bases_of(obj: Any, name: str, /) -> Any:
+    """``__mro__``, ``__bases__`` or ``__base__`` of a class of the model's own: those that are its own too."""
+    if not isinstance(obj, type) or obj.__module__ != MODEL_MODULE:
+        raise AttributeError(f"the attribute {name!r} of {_named(obj)} can't be used here: {INSTEAD[name]}")
+    if name == "__base__":
+        return obj.__base__ if is_model_made(obj.__base__) else object
+    return tuple([base for base in getattr(obj, name) if base is object or is_model_made(base)])
+
+
+def unless_zone(obj: Any, name: str, /) -> Any:
+    """``obj.from_file``, unless it is that of ``ZoneInfo``: it is C code that reads whatever bytes it is given."""
+    kind = obj if isinstance(obj, type) else type(obj)
+    if kind is super or issubclass(kind, datetime.tzinfo):
+        raise AttributeError("from_file() of a time zone can't be used here: ZoneInfo(key) gives the zones there are")
+    return getattr(obj, name)
 
 
 def unless_error(obj: Any, /) -> Any:
@@ -118,7 +154,7 @@ class Type(metaclass=_TypeMeta):
     """``type`` as model code knows it: tells what class something has, and makes none."""
 
     def __init_subclass__(cls) -> None:
-        raise TypeError("a class can't have a metaclass here: use a base class or a decorator")
+        raise TypeError(NO_METACLASS)
 
     def __class_getitem__(cls, item: object) -> Any:
         return type[item]
@@ -327,4 +363,8 @@ RUNTIME: dict[str, Callable[..., Any]] = {
     ".dict": dict_of,
     ".format": format_of,
     ".setattr": _setattr_of,
+    ".bases": bases_of,
+    ".zone": unless_zone,
+    ".raised": Raised,
+    ".BaseException": BaseException,
 }

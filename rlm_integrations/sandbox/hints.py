@@ -8,17 +8,44 @@ PARALLEL = "there are no threads or processes here: llm_query_batched(prompts) r
 PLAIN_CODE = "write the code itself into the cell; ast.literal_eval() and json.loads() read literals"
 SYSTEM = "there is no operating system here: the documents are in `context`, and plain Python works on them"
 
+_MODELS = (
+    "openai anthropic litellm langchain langchain_core langchain_openai langchain_community langchain_text_splitters "
+    "llama_index transformers torch tensorflow sentence_transformers ollama vllm google cohere mistralai groq"
+).split()
 MODULES = {
-    **dict.fromkeys(("pathlib", "glob", "shutil", "tempfile", "fileinput", "zipfile", "tarfile", "gzip"), CONTEXT),
+    **dict.fromkeys(("glob", "shutil", "tempfile", "fileinput", "zipfile", "tarfile", "gzip", "bz2", "lzma"), CONTEXT),
+    **dict.fromkeys(("docx", "openpyxl", "pypdf", "PyPDF2", "fitz", "PIL", "cv2", "dotenv", "datasets"), CONTEXT),
     **dict.fromkeys(("socket", "requests", "httpx", "aiohttp", "http", "ftplib", "smtplib", "ssl", "urllib3"), NETWORK),
-    **dict.fromkeys(("threading", "multiprocessing", "_thread", "joblib", "signal"), PARALLEL),
-    **dict.fromkeys(("subprocess", "ctypes", "platform", "resource", "pty", "posix", "getpass", "gc"), SYSTEM),
-    **dict.fromkeys(("pickle", "marshal", "shelve", "dill", "yaml"), "use json; variables live on between cells"),
-    **dict.fromkeys(("pandas", "numpy", "polars", "scipy"), "use csv, statistics, math and collections"),
-    **dict.fromkeys(("nltk", "sklearn", "spacy", "rapidfuzz", "thefuzz"), "use re, difflib, collections and search()"),
+    **dict.fromkeys(("multiprocessing", "_thread", "joblib", "signal", "dask", "ray"), PARALLEL),
+    **dict.fromkeys(
+        ("subprocess", "ctypes", "platform", "resource", "pty", "posix", "getpass", "gc", "psutil"), SYSTEM
+    ),
+    **dict.fromkeys(
+        ("pickle", "marshal", "shelve", "dill", "yaml", "orjson", "ujson", "simplejson"),
+        "use json; variables live on between cells",
+    ),
+    **dict.fromkeys(
+        ("pandas", "numpy", "polars", "scipy", "networkx", "sympy"), "use csv, statistics, math and collections"
+    ),
+    **dict.fromkeys(
+        ("nltk", "sklearn", "spacy", "rapidfuzz", "thefuzz", "fuzzywuzzy", "gensim"),
+        "use re, difflib, collections and search()",
+    ),
     **dict.fromkeys(("bs4", "lxml", "xml", "html5lib"), "use re and html.unescape()"),
-    **dict.fromkeys(("openai", "anthropic", "litellm", "langchain", "llama_index"), "call llm_query(prompt)"),
-    **dict.fromkeys(("inspect", "dis", "code", "builtins", "importlib", "types", "runpy", "timeit"), PLAIN_CODE),
+    **dict.fromkeys(_MODELS, "call llm_query(prompt)"),
+    **dict.fromkeys(("dis", "code", "builtins", "importlib", "runpy", "tokenize", "symtable"), PLAIN_CODE),
+    **dict.fromkeys(
+        ("matplotlib", "seaborn", "plotly", "rich", "tabulate"), "nobody sees pictures: print() the figures"
+    ),
+    **dict.fromkeys(("pydantic", "attr", "attrs"), "use dataclasses"),
+    **dict.fromkeys(("unittest", "pytest", "doctest"), "use assert"),
+    "argparse": "there is no command line here: set variables",
+    "pip": "nothing can be installed here: the standard library does most of it",
+    "tqdm": "loop over the items themselves",
+    "typing_extensions": "use typing",
+    "pytz": "use zoneinfo",
+    "locale": "format numbers with f'{n:,}'",
+    "configparser": "use re or str.partition('=') on the lines",
     "sqlite3": "search(words) finds passages of `context`; use dicts and sorted() for tables",
     "dateutil": "use datetime.datetime.strptime() or fromisoformat()",
     "regex": "use re",
@@ -53,6 +80,8 @@ def attribute_hint(module: str) -> str:
     """What to use in place of a function of a module that is only there in part."""
     if module == "os":
         return f" here; {SYSTEM}; os.path's functions of strings work"
+    if module in ("ast", "types", "inspect", "functools", "typing"):
+        return f" here; {PLAIN_CODE}"
     if module == "os.path":
         return f" here; {CONTEXT}"
     if module == "sys":

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from rlm_integrations.sandbox import adapted, guards, stand_ins
+from rlm_integrations.sandbox import adapted, guards, paths, reflection, stand_ins, threads, type_hints, zones
 from rlm_integrations.sandbox.guards import Facade
 from rlm_integrations.sandbox.hints import attribute_hint, module_hint
 
@@ -17,7 +17,7 @@ PRELOADED = tuple(_PRELOADED.split())
 # "*" is every public name of the module that is not a module; "-name" takes one away. Stand-ins come from
 # ``REPLACED``.
 MEMBERS = {
-    "abc": "ABC abstractmethod",
+    "abc": "ABC abstractmethod abstractclassmethod abstractstaticmethod abstractproperty",
     "array": "array",
     "ast": "literal_eval",
     "asyncio": "",
@@ -31,6 +31,7 @@ MEMBERS = {
     "colorsys": "*",
     "concurrent.futures": "",
     "contextlib": "",
+    "contextvars": "ContextVar Token copy_context",
     "copy": "copy deepcopy Error error",
     "csv": "*",
     "dataclasses": "* -make_dataclass -dataclass",
@@ -46,7 +47,9 @@ MEMBERS = {
     "hmac": "new digest compare_digest",
     "html": "escape unescape",
     "html.parser": "HTMLParser",
+    "inspect": "",
     "io": "StringIO BytesIO",
+    "ipaddress": "ip_address ip_network IPv4Address IPv6Address IPv4Network IPv6Network",
     "itertools": "*",
     "json": "* -detect_encoding",
     "keyword": "*",
@@ -56,6 +59,7 @@ MEMBERS = {
     "operator": "* -attrgetter -methodcaller",
     "os": "",
     "os.path": "basename dirname join split splitext normpath commonprefix commonpath isabs relpath sep",
+    "pathlib": "",
     "pprint": "",
     "queue": "Queue LifoQueue PriorityQueue SimpleQueue Empty Full",
     "random": "* -SystemRandom",
@@ -67,26 +71,43 @@ MEMBERS = {
     "struct": "*",
     "sys": "",
     "textwrap": "*",
+    "threading": "",
     "time": "*",
+    "timeit": "",
+    "tomllib": "loads TOMLDecodeError",
     "traceback": "",
-    "types": "SimpleNamespace MappingProxyType NoneType GeneratorType FunctionType LambdaType",
+    "types": "SimpleNamespace MappingProxyType NoneType EllipsisType GeneratorType FunctionType LambdaType MethodType "
+    "BuiltinFunctionType CoroutineType AsyncGeneratorType UnionType GenericAlias",
     "typing": "* -get_type_hints -ForwardRef -evaluate_forward_ref -get_args -get_protocol_members",
     "unicodedata": "*",
     "urllib": "",
     "urllib.parse": "* -unwrap",
     "uuid": "UUID uuid3 uuid4 uuid5 NAMESPACE_DNS NAMESPACE_URL NAMESPACE_OID NAMESPACE_X500",
     "warnings": "",
+    "weakref": "ref WeakKeyDictionary WeakValueDictionary WeakSet",
     "zlib": "compress decompress crc32 adler32 error",
+    "zoneinfo": "",
 }
 REPLACED: dict[str, dict[str, Any]] = {
     "abc": {"ABCMeta": "use `class X(ABC)`, or metaclass=ABCMeta in a class statement"},
     "asyncio": stand_ins.ASYNCIO,
     "concurrent.futures": stand_ins.FUTURES,
     "dataclasses": {"dataclass": adapted.dataclass},
-    "functools": {"wraps": adapted.wraps, "update_wrapper": adapted.update_wrapper},
+    "functools": {
+        "wraps": adapted.wraps,
+        "update_wrapper": adapted.update_wrapper,
+        "singledispatch": type_hints.singledispatch,
+        "singledispatchmethod": type_hints.singledispatchmethod,
+    },
+    "inspect": reflection.INSPECT,
     "operator": {"attrgetter": guards.attrgetter, "methodcaller": guards.methodcaller},
     "os": {"linesep": "\n", "sep": "/", "getcwd": lambda: "/", "cpu_count": lambda: 1},
+    "pathlib": paths.PATHLIB,
     "string": {"Formatter": guards.SafeFormatter},
+    "threading": threads.THREADING,
+    "timeit": threads.TIMEIT,
+    "typing": {"get_type_hints": type_hints.get_type_hints, "get_args": type_hints.get_args},
+    "uuid": {"uuid1": adapted.uuid1},
     "concurrent": {},
     "urllib": {},
 }
@@ -103,11 +124,12 @@ def build() -> dict[str, Facade]:
     for late in ("_strptime", "encodings.idna", "encodings.latin_1", "encodings.utf_16", "encodings.cp1252"):
         importlib.import_module(late)
     adapted.check_enum_names()
+    adapted.seal_forward_refs()
     facades: dict[str, Facade] = {}
     # Deepest first, so that a package finds its parts.
     for name in sorted({*MEMBERS, *REPLACED}, key=lambda name: -name.count(".")):
         members = _members(name)
-        members.update(REPLACED.get(name, {}))
+        members.update(REPLACED.get(name, {}) if name != "zoneinfo" else zones.read_zones())
         members.update({part.rpartition(".")[2]: facades[part] for part in facades if part.rpartition(".")[0] == name})
         facades[name] = Facade(name, members)
     return facades

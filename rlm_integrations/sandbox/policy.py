@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES, RestrictingNodeTransformer
 
+from rlm_integrations.sandbox.except_star import plain_try
+
 MAX_SOURCE_CHARS = 200_000
 ECHO = ".echo"
 
@@ -24,7 +26,8 @@ _METHODS = (
     "imatmul imod imul index init init_subclass instancecheck int invert ior ipow irshift isub iter itruediv ixor "
     "le len length_hint lshift lt matmul missing mod mul ne neg new next or pos post_init pow radd rand rdivmod "
     "repr reversed rfloordiv rlshift rmatmul rmod rmul ror round rpow rrshift rshift rsub rtruediv rxor set_name "
-    "setitem slots str sub subclasscheck truediv trunc version xor author all"
+    "rlshift rrshift setitem sizeof slots str sub subclasscheck subclasshook fspath truediv trunc version xor author "
+    "all"
 )
 _ONLY_DEFINED = "getattr setattr delattr get set delete match_args doc"
 _ONLY_READ = "name qualname doc module cause context notes members suppress_context"
@@ -44,6 +47,11 @@ GUARDS = {
     "format": ".format",
     "format_map": ".format",
     "obj": ".unless_error",
+    "from_file": ".zone",
+    "__mro__": ".bases",
+    "__bases__": ".bases",
+    "__base__": ".bases",
+    "__wrapped__": ".own",
     "__class__": ".class",
     "__dict__": ".dict",
     "__annotations__": ".dict",
@@ -52,7 +60,7 @@ GUARDS = {
     "__delattr__": ".setattr",
 }
 # Guards that are told the name and give the attribute; the others give the object it may be loaded from.
-BY_NAME = frozenset({".dict", ".format", ".setattr"})
+BY_NAME = frozenset({".bases", ".dict", ".format", ".setattr", ".zone"})
 # Hooks of RestrictedPython: they do nothing here, and a cell that takes their names means no good.
 HOOKS = frozenset(_HOOKS.split())
 STORED = METHODS | {"__doc__", "__name__", "__qualname__"}
@@ -64,8 +72,13 @@ INSTEAD = {
     "__subclasses__": "use isinstance(), or keep a list of your own",
     "__traceback__": "str(error) says what went wrong; traceback.format_exc() shows where",
     "__bases__": "use isinstance() or issubclass()",
+    "__base__": "use isinstance() or issubclass()",
+    "__getattribute__": "define __getattr__, or use getattr()",
     "__mro__": "use isinstance() or issubclass()",
 }
+
+
+NO_METACLASS = "a class can't have a metaclass here: use __init_subclass__ in a base class, or a class decorator"
 
 
 class NotAllowed(SyntaxError):
@@ -120,7 +133,8 @@ def check_name(name: str, defined_in_class: bool = False) -> None:
     if name in HOOKS:
         raise NotAllowed(f"the name {name!r} is reserved: choose another one")
     if name.startswith("__") and name.endswith("__") and name != "__":
-        if name in ("__all__", "__version__", "__author__") or (defined_in_class and name in DEFINED):
+        # Patterns load what ``__match_args__`` names unguarded, so they are read where a class is made, and only there.
+        if name in DEFINED and (defined_in_class or name != "__match_args__"):
             return
         raise NotAllowed(f"the name {name!r} can't be used here{_instead(name)}")
 
@@ -136,6 +150,7 @@ class CellTransformer(RestrictingNodeTransformer):
         super().__init__()
         self.source, self.filename, self.flags = source, filename, 0
         self._in_class = False
+        self._tries = 0
 
     def error(self, node: ast.AST, info: str) -> NoReturn:
         """Stop at the first thing that is refused, showing its line."""
@@ -190,6 +205,11 @@ class CellTransformer(RestrictingNodeTransformer):
     visit_Match = visit_match_case = visit_MatchValue = visit_MatchSingleton = visit_MatchSequence = _contents
     visit_MatchOr = visit_TypeAlias = _contents
 
+    def visit_TryStar(self, node: Any) -> Any:
+        self._tries += 1
+        number = self._tries
+        return plain_try(self._contents(node), number)
+
     # Names that are bound other than through a Name
 
     def visit_Nonlocal(self, node: ast.Nonlocal | ast.Global) -> Any:
@@ -230,7 +250,8 @@ class CellTransformer(RestrictingNodeTransformer):
     def visit_FunctionDef(self, node: Any) -> Any:
         self.check_name(node, node.name, allow_magic_methods=True)
         self.check_function_argument_names(node)
-        node.returns = None
+        if node.returns is not None:
+            node.returns = self._as_text(node.returns)
         in_class, self._in_class = self._in_class, False
         node = self._contents(node)
         self._in_class = in_class
@@ -239,8 +260,13 @@ class CellTransformer(RestrictingNodeTransformer):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_arg(self, node: ast.arg) -> Any:
-        node.annotation = None
+        if node.annotation is not None:
+            node.annotation = self._as_text(node.annotation)
         return node
+
+    def _as_text(self, annotation: ast.expr) -> ast.expr:
+        """The annotation of a function, which need not name what is there."""
+        return ast.copy_location(ast.Constant(ast.unparse(annotation)), annotation)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
         """In a class annotations make fields; elsewhere they do nothing, and are left out."""
@@ -258,7 +284,7 @@ class CellTransformer(RestrictingNodeTransformer):
             if keyword.arg == "metaclass":
                 named = keyword.value
                 if getattr(named, "attr", getattr(named, "id", None)) != "ABCMeta":
-                    self.error(node, "a class can't have a metaclass here: use a base class or a decorator")
+                    self.error(node, NO_METACLASS)
                 node.keywords.remove(keyword)
                 node.bases.append(ast.copy_location(ast.Name(".ABC", ast.Load()), node))
         for statement in node.body:

@@ -10,7 +10,8 @@ from typing import Any
 
 from rlm_integrations.sandbox.guards import Facade
 from rlm_integrations.sandbox.output import Streams
-from rlm_integrations.sandbox.trace import format_exc
+from rlm_integrations.sandbox.trace import describe, format_exc
+from rlm_integrations.sandbox.warned import warnings
 
 _CONTEXTLIB = (
     "contextmanager asynccontextmanager suppress closing aclosing nullcontext ExitStack AsyncExitStack "
@@ -35,6 +36,11 @@ _SYS: dict[str, Any] = {
     **{name: getattr(sys, name) for name in _SYS_NAMES.split()},
     "argv": (),
     "exit": _exit,
+    "platform": sys.platform,
+    "exc_info": lambda: (type(sys.exception()), sys.exception(), None) if sys.exception() else (None, None, None),
+    "exception": sys.exception,
+    "set_int_max_str_digits": sys.set_int_max_str_digits,
+    "get_int_max_str_digits": sys.get_int_max_str_digits,
     "getsizeof": sys.getsizeof,
     "getrecursionlimit": sys.getrecursionlimit,
     "setrecursionlimit": lambda limit, /: sys.setrecursionlimit(max(100, min(int(limit), 10_000))),
@@ -69,8 +75,15 @@ def stream_facades(streams: Streams) -> dict[str, Facade]:
         finally:
             streams.stdout = before
 
-    def pretty(obj: Any, stream: Any = None, **options: Any) -> None:
-        (streams.stdout if stream is None else stream).write(pprint.pformat(obj, **options) + "\n")
+    def pretty(obj: Any, stream: Any = None, *args: Any, **options: Any) -> None:
+        (streams.stdout if stream is None else stream).write(pprint.pformat(obj, *args, **options) + "\n")
+
+    class PrettyPrinter:
+        """Prints with the same options each time."""
+
+        def __init__(self, *args: Any, stream: Any = None, **options: Any) -> None:
+            self.pformat = lambda obj, /: pprint.pformat(obj, *args, **options)
+            self.pprint = lambda obj, /: pretty(obj, stream, *args, **options)
 
     def print_exc(*args: Any, **options: Any) -> None:
         streams.stdout.write(format_exc())
@@ -78,10 +91,31 @@ def stream_facades(streams: Streams) -> dict[str, Facade]:
     stdout = Stream()
     return {
         "sys": Facade("sys", {**_SYS, "stdout": stdout, "stderr": stdout}),
-        "pprint": Facade("pprint", {"pprint": pretty, "pp": pretty, "pformat": pprint.pformat}),
+        "pprint": Facade(
+            "pprint",
+            {
+                "pprint": pretty,
+                "pp": lambda obj, *args, sort_dicts=False, **options: pretty(
+                    obj, *args, sort_dicts=sort_dicts, **options
+                ),
+                "pformat": pprint.pformat,
+                "PrettyPrinter": PrettyPrinter,
+            },
+        ),
         "logging": Facade("logging", {**_LEVELS, **_logging(streams)}),
-        "warnings": Facade("warnings", dict.fromkeys(("warn", "filterwarnings", "simplefilter"), _nothing)),
-        "traceback": Facade("traceback", {"format_exc": format_exc, "print_exc": print_exc}),
+        "warnings": Facade("warnings", warnings()),
+        "traceback": Facade(
+            "traceback",
+            {
+                "format_exc": format_exc,
+                "print_exc": print_exc,
+                "format_exception": lambda *error, **options: [describe(error[-1 if len(error) < 3 else 1], "") + "\n"],
+                "format_exception_only": lambda *error: [f"{type(error[-1]).__name__}: {error[-1]}\n"],
+                "print_exception": lambda *error, **options: streams.stdout.write(
+                    describe(error[-1 if len(error) < 3 else 1], "") + "\n"
+                ),
+            },
+        ),
         "contextlib": Facade(
             "contextlib",
             {
@@ -137,7 +171,22 @@ def _logging(streams: Streams) -> dict[str, Any]:
         def isEnabledFor(self, importance: int) -> bool:
             return importance >= level
 
-        addHandler = _nothing
+        propagate = True
+        addHandler = removeHandler = addFilter = _nothing
+
+        def hasHandlers(self) -> bool:
+            return True
+
+        def getEffectiveLevel(self) -> int:
+            return level
+
+    class Handler:
+        """A handler or formatter, which changes nothing: there is one place to print to."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            pass
+
+        setFormatter = setLevel = addFilter = _nothing
 
     logger = Logger()
 
@@ -148,8 +197,9 @@ def _logging(streams: Streams) -> dict[str, Any]:
         "getLogger": lambda name="root", /: logger,
         "basicConfig": basicConfig,
         "disable": _nothing,
-        "StreamHandler": _nothing,
-        "Formatter": _nothing,
+        "StreamHandler": Handler,
+        "NullHandler": Handler,
+        "Formatter": Handler,
         "Logger": Logger,
         **{name: getattr(logger, name) for name in _METHODS.split()},
     }

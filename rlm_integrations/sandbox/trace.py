@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from types import TracebackType
 
 CELL = "<cell "
+NO_MAGIC = "there is no shell and no IPython here: write plain Python; nothing can be installed"
 MAX_MESSAGE_CHARS = 2_000
 SHOWN_LINES = 4
 
@@ -25,7 +26,10 @@ def describe(error: BaseException, filename: str, variables: Iterable[str] = ())
         left_out = f"... {len(lines) - 2 * SHOWN_LINES} more lines ..."
         lines = [*lines[:SHOWN_LINES], left_out, *lines[-SHOWN_LINES:]]
     if isinstance(error, SyntaxError) and (error.filename or "").startswith(CELL):
-        lines = [f"line {error.lineno}: {(error.text or '').strip()}"]
+        line = (error.text or "").strip()
+        lines = [f"line {error.lineno}: {line}"]
+        if line.startswith(("%", "!", "pip install")):
+            return "\n".join([*lines, f"{_say(error, variables)} ({NO_MAGIC})"])
     cause = error.__cause__
     if cause is not None and cause is not error:
         lines.append(f"(caused by {_say(cause, ())})")

@@ -69,9 +69,23 @@ def test_the_value_of_a_trailing_expression_is_shown_once(code: str, stdout: str
         ("import pandas as pd", "csv, statistics"),
         ("import requests", "no network"),
         ("import urllib.request", "no network"),
-        ("from pathlib import Path", "already in `context`"),
+        ("from pathlib import Path\nPath('x').read_text()", "already in `context`"),
+        ("from pathlib import Path\nPath.cwd()", "already in `context`"),
+        ("import matplotlib.pyplot as plt", "print() the figures"),
+        ("import tiktoken", "len(text) // 4"),
+        ("import yaml", "use json"),
+        ("from bs4 import BeautifulSoup", "html.unescape()"),
+        ("from langchain_text_splitters import CharacterTextSplitter", "llm_query(prompt)"),
+        ("from tqdm import tqdm", "loop over the items"),
+        ("import tokenize", "write the code itself"),
+        ("import ast\nast.parse('1')", "write the code itself"),
+        ("import os\nos.environ['HOME']", "`context`"),
+        ("class M(type): pass", "__init_subclass__"),
+        ("class A(metaclass=M): pass", "__init_subclass__"),
+        ("import threading\nthreading.Event().wait()", "llm_query_batched"),
+        ("import timeit\ntimeit.timeit('1')", "lambda"),
         ("import subprocess", "no operating system"),
-        ("import threading", "llm_query_batched"),
+        ("import multiprocessing", "llm_query_batched"),
         ("import os\nos.listdir('.')", "the documents are in `context`"),
         ("from os import environ", "`context`"),
         ("import os\nos.path.exists('x')", "already in `context`"),
@@ -83,6 +97,8 @@ def test_the_value_of_a_trailing_expression_is_shown_once(code: str, stdout: str
         ("__import__('os')", "import statement"),
         ("().__class__.__bases__", "isinstance"),
         ("exit()", "FINAL(answer)"),
+        ("%timeit 1 + 1", "write plain Python"),
+        ("!pip install numpy", "nothing can be installed"),
         ("contxt", "did you mean 'context'"),
     ],
 )
@@ -127,3 +143,57 @@ def test_leaving_the_interpreter_is_an_error_like_any_other(cell: Any) -> None:
 def test_show_vars_names_what_the_model_made(cell: Any) -> None:
     cell("import re\nrows = [1, 2]\ndef f(): pass\n_n = 3")
     assert cell("SHOW_VARS()").stdout == "{'rows': 'list of 2', 'f': 'function', '_n': 'int'}\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stdout"),
+    [
+        ("def f(x): return x + n", "n = 1\nprint(f(2))", "3\n"),
+        ("def deco(f): return lambda: f() * 2", "@deco\ndef g(): return 4\nprint(g())", "8\n"),
+        ("class A:\n    x = 1", "class A:\n    x = 2\nprint(A.x)", "2\n"),
+        ("a = 1\nraise ValueError('x')\nb = 2", "print(a, 'b' in globals())", "1 False\n"),
+        ("list = [1]; sum = 0; str = 'x'; input = context", "print(list, sum, str, input)", "[1] 0 x one two three\n"),
+        ("x = 1\r\nif x:\r\n\ty = 2\r\n", "print(y)", "2\n"),
+        ("context = 'mine'", "print(context)", "mine\n"),
+        ("def f(n): return f(n + 1)\nf(0)", "print('alive')", "alive\n"),
+        ("async def f():\n    yield 1", "async for i in f():\n    print(i)", "1\n"),
+    ],
+)
+def test_state_made_in_a_cell_is_there_in_the_next(first: str, second: str, stdout: str, cell: Any) -> None:
+    cell(first)
+    output = cell(second)
+    assert (output.stdout, output.error) == (stdout, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "stdout"),
+    [
+        (
+            "from functools import partial\nprint(list(map(partial(recursive_llm, 'q'), ['a', 'bb'])))",
+            "['LLM(q,1)', 'LLM(q,2)']\n",
+        ),
+        (
+            "import threading\nout = {}\ndef ask(i): out[i] = recursive_llm('q', 'x' * i)\n"
+            "ts = [threading.Thread(target=ask, args=(i,)) for i in range(2)]\nfor t in ts: t.start()\n"
+            "for t in ts: t.join()\nprint(out)",
+            "{0: 'LLM(q,0)', 1: 'LLM(q,1)'}\n",
+        ),
+        (
+            "parts = [context[i:i + 5] for i in range(0, len(context), 5)]\nprint(llm_query_batched(parts))",
+            "['B0:5', 'B1:5', 'B2:3']\n",
+        ),
+        (
+            "import asyncio\nasync def ask(p): return recursive_llm('q', p)\n"
+            "print(await asyncio.gather(*(ask(p) for p in context.split())))",
+            "['LLM(q,3)', 'LLM(q,3)', 'LLM(q,5)']\n",
+        ),
+        ("try:\n    recursive_llm()\nexcept Exception as e:\n    print(type(e).__name__)", "SubCallError\n"),
+    ],
+)
+def test_sub_calls_are_functions_like_any_other(code: str, stdout: str, sandbox: ProcessSandbox, run_in: Any) -> None:
+    session = sandbox.open({"context": "one two three"}, FUNCTIONS)
+    try:
+        output = run_in(session, code, judge)
+        assert (output.stdout, output.error) == (stdout, None)
+    finally:
+        session.close()
