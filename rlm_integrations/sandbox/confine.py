@@ -12,6 +12,8 @@ import struct
 import sys
 from collections.abc import Callable, Collection
 
+from rlm_integrations.sandbox import job_object, seatbelt
+
 try:
     import resource
 except ImportError:  # not on Windows
@@ -27,6 +29,10 @@ LAYERS = (
     "seccomp",
 )
 NOBODY = 65534
+LIMITS = {
+    **dict.fromkeys(("RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NPROC", "RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE"), 0),
+    "RLIMIT_NOFILE": 8,
+}
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 SIGKILL = 9
@@ -35,24 +41,33 @@ SECCOMP_MODE_FILTER = 2
 EPERM = 1
 
 # (AUDIT_ARCH of the kernel's headers, number of the seccomp call, allowed calls). A number that is not listed fails
-# with EPERM. ``mmap`` and ``mprotect`` are allowed as long as they do not ask for executable memory.
+# with EPERM: so do those that only close a descriptor, since a worker has one, or tell who and where it is.
 _X86_64 = {
-    "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11,
-    "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "sched_yield": 24, "mremap": 25,
-    "madvise": 28, "nanosleep": 35, "getpid": 39, "exit": 60, "gettimeofday": 96, "getrusage": 98, "times": 100,
-    "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108, "sigaltstack": 131, "gettid": 186, "time": 201,
-    "futex": 202, "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230,
-    "exit_group": 231, "getrandom": 318, "membarrier": 324, "rseq": 334,
+    "read": 0, "write": 1, "poll": 7, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigreturn": 15,
+    "sched_yield": 24, "mremap": 25, "madvise": 28, "gettimeofday": 96, "time": 201, "futex": 202,
+    "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231,
+    "getrandom": 318,
 }  # fmt: skip
 _AARCH64 = {
-    "close": 57, "lseek": 62, "read": 63, "write": 64, "ppoll": 73, "fstat": 80, "exit": 93, "exit_group": 94,
-    "futex": 98, "nanosleep": 101, "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115,
-    "sched_yield": 124, "restart_syscall": 128, "sigaltstack": 132, "rt_sigaction": 134, "rt_sigprocmask": 135,
-    "rt_sigreturn": 139, "times": 153, "getrusage": 165, "gettimeofday": 169, "getpid": 172, "getuid": 174,
-    "geteuid": 175, "getgid": 176, "getegid": 177, "gettid": 178, "brk": 214, "munmap": 215, "mremap": 216,
-    "mmap": 222, "mprotect": 226, "madvise": 233, "getrandom": 278, "membarrier": 283, "rseq": 293,
+    "read": 63, "write": 64, "ppoll": 73, "exit_group": 94, "futex": 98, "clock_gettime": 113, "clock_getres": 114,
+    "clock_nanosleep": 115, "sched_yield": 124, "restart_syscall": 128, "rt_sigreturn": 139, "gettimeofday": 169,
+    "brk": 214, "munmap": 215, "mremap": 216, "mmap": 222, "mprotect": 226, "madvise": 233, "getrandom": 278,
 }  # fmt: skip
 _MACHINES = {"x86_64": (0xC000003E, 317, _X86_64), "aarch64": (0xC00000B7, 277, _AARCH64)}
+# What the low half of an argument must be: (its place, bits that are looked at, values they may have).
+_ARGUMENTS = {
+    # The worker's connection and what stands below it, whatever else was left open.
+    "read": [(0, ~0b11, [0])],
+    "write": [(0, ~0b11, [0])],
+    # Not executable; private, and neither locked nor of huge pages, of which the machine has only so many.
+    "mmap": [(2, 0x4, [0]), (3, 0x1 | 0x2000 | 0x40000, [0])],
+    "mprotect": [(2, 0x4, [0])],
+    "madvise": [(2, ~0, [4, 8])],  # MADV_DONTNEED, MADV_FREE
+    # FUTEX_WAIT, FUTEX_WAKE, FUTEX_WAIT_BITSET, private or not, by either clock: not the ones that lend priority.
+    "futex": [(1, ~(128 | 256), [0, 1, 9])],
+    # The system's clocks, not those of other processes.
+    **{name: [(0, ~0xF, [0])] for name in ("clock_gettime", "clock_getres", "clock_nanosleep")},
+}
 
 
 def lock(memory_bytes: int, parent: int, skip: Collection[str] = ()) -> dict[str, str | None]:
@@ -60,17 +75,8 @@ def lock(memory_bytes: int, parent: int, skip: Collection[str] = ()) -> dict[str
 
     ``parent`` is the process whose end must end this one. ``skip`` leaves layers out, for tests of the others.
     """
-    steps: dict[str, Callable[[], None]] = {
-        "unprivileged_user": _drop_root,
-        "rlimits": lambda: _limit(memory_bytes),
-        "parent_death_signal": lambda: _die_with(parent),
-        "not_dumpable": lambda: _prctl(PR_SET_DUMPABLE, 0),
-        "no_new_privileges": lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1),
-        "landlock": _landlock,
-        "seccomp": _seccomp,
-    }
     reasons: dict[str, str | None] = {}
-    for layer, step in steps.items():
+    for layer, step in _steps(memory_bytes, parent).items():
         try:
             if layer in skip:
                 raise OSError("switched off")
@@ -81,11 +87,35 @@ def lock(memory_bytes: int, parent: int, skip: Collection[str] = ()) -> dict[str
     return reasons
 
 
+def _steps(memory_bytes: int, parent: int) -> dict[str, Callable[[], None]]:
+    """The layers of this platform, in their order. Landlock and seccomp are missed everywhere but on Linux."""
+    if sys.platform == "linux":
+        return {
+            "unprivileged_user": _drop_root,
+            "rlimits": lambda: _limit(memory_bytes),
+            "parent_death_signal": lambda: _die_with(parent),
+            "not_dumpable": lambda: _prctl(PR_SET_DUMPABLE, 0),
+            "no_new_privileges": lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1),
+            "landlock": _landlock,
+            "seccomp": _seccomp,
+        }
+    steps = {"landlock": _not_here, "seccomp": _not_here}
+    if sys.platform == "darwin":
+        return {**seatbelt.steps(), **steps}
+    return {**job_object.steps(memory_bytes), **steps} if sys.platform == "win32" else steps
+
+
+def _not_here() -> None:
+    raise OSError(f"only Linux has it, and this is {sys.platform}")
+
+
 @functools.cache
 def unavailable() -> dict[str, str]:
     """Which of Landlock and seccomp this kernel does not offer, and why; asks without changing anything."""
     reasons: dict[str, str] = {}
     for layer, probe in (("landlock", _landlock_abi), ("seccomp", _filter)):
+        if sys.platform != "linux":
+            probe = _not_here
         try:
             probe()
         except (OSError, AttributeError) as error:
@@ -104,9 +134,10 @@ def _drop_root() -> None:
 def _limit(memory_bytes: int) -> None:
     if resource is None:
         raise OSError(f"{sys.platform} does not have it")
-    limits = {"RLIMIT_AS": memory_bytes, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0, "RLIMIT_NPROC": 0, "RLIMIT_NOFILE": 8}
-    for name, value in limits.items():
-        number = getattr(resource, name)
+    for name, value in (LIMITS | {"RLIMIT_AS": memory_bytes}).items():
+        number = getattr(resource, name, None)
+        if number is None:  # not on every system
+            continue
         hard = resource.getrlimit(number)[1]
         if hard != resource.RLIM_INFINITY:
             value = min(value, hard)
@@ -177,17 +208,18 @@ def _filter() -> bytes:
         raise OSError("the kernel has no seccomp filters")
     arch, _, calls = _MACHINES[machine]
     allow, refuse, kill = 0x7FFF0000, 0x00050000 | EPERM, 0x80000000
-    load, equal, bits, give = 0x20, 0x15, 0x45, 0x06
+    load, equal, mask, give = 0x20, 0x15, 0x54, 0x06
 
     def op(code: int, true: int, false: int, value: int) -> bytes:
-        return struct.pack("=HBBI", code, true, false, value)
+        return struct.pack("=HBBI", code, true, false, value & 0xFFFFFFFF)
 
-    # seccomp_data: number at 0, arch at 4, low half of the third argument (mmap's and mprotect's protection) at 32.
+    # seccomp_data: number at 0, arch at 4, arguments from 16 on, 8 bytes each, the low half first.
     program = [op(load, 0, 0, 4), op(equal, 1, 0, arch), op(give, 0, 0, kill), op(load, 0, 0, 0)]
     for name, number in calls.items():
-        if name in ("mmap", "mprotect"):
-            program += [op(equal, 0, 4, number), op(load, 0, 0, 32), op(bits, 0, 1, 0x4)]
-            program += [op(give, 0, 0, refuse), op(give, 0, 0, allow)]
-        else:
-            program += [op(equal, 0, 1, number), op(give, 0, 0, allow)]
+        checks: list[bytes] = []
+        for place, looked_at, values in _ARGUMENTS.get(name, ()):
+            checks += [op(load, 0, 0, 16 + 8 * place), op(mask, 0, 0, looked_at)]
+            checks += [op(equal, len(values) - index, 0, value) for index, value in enumerate(values)]
+            checks += [op(give, 0, 0, refuse)]
+        program += [op(equal, 0, len(checks) + 1, number), *checks, op(give, 0, 0, allow)]
     return b"".join([*program, op(give, 0, 0, refuse)])

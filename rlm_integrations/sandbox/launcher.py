@@ -7,19 +7,48 @@ import contextlib
 import errno
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from rlm_integrations.errors import SandboxError
 from rlm_integrations.sandbox import wire
 from rlm_integrations.sandbox.zygote import REQUEST, SKIPPED
 
 STOP_S = 5.0
+POSIX = os.name == "posix"
+# On Windows: the interpreter of a virtual environment only starts the real one, and it is the real one that is to be
+# held; sockets do not load without the system's folder; no console window, no Ctrl-C; and a directory that is the
+# working directory of a process can't be removed.
+PYTHON = sys.executable if POSIX else getattr(sys, "_base_executable", sys.executable)
+KEPT = () if POSIX else ("SYSTEMROOT",)
+CREATION_FLAGS = 0 if POSIX else 0x08000000 | 0x00000200  # CREATE_NO_WINDOW, CREATE_NEW_PROCESS_GROUP
+
+
+class Starter(Protocol):
+    """Starts workers and ends them: the fork server below, or the warm pool of ``pool.py``."""
+
+    def launch(self, worker_end: socket.socket, memory_bytes: int) -> bool:
+        """Ask for a worker on ``worker_end``. False if so many were asked for that this one must be asked for again.
+
+        Raises ``SandboxError`` if no worker can be started here.
+        """
+        ...
+
+    def kill(self, pid: int) -> None:
+        """End the worker ``pid`` at once, if it is one of its own that still runs."""
+        ...
+
+    def close(self) -> None:
+        """End all workers. A later ``launch`` starts afresh."""
+        ...
 
 
 class Launcher:
@@ -29,15 +58,10 @@ class Launcher:
         self._skip = sum(1 << SKIPPED.index(name) for name in skip)
         self._lock = threading.Lock()
         self._parent: _Parent | None = None
-        _launchers.add(self)
+        launchers.add(self)
 
     def launch(self, worker_end: socket.socket, memory_bytes: int) -> bool:
-        """Ask for a worker on ``worker_end``. False if so many were asked for that this one must be asked for again.
-
-        Raises ``SandboxError`` if no worker can be started here.
-        """
-        if not hasattr(os, "fork") or not hasattr(socket, "send_fds"):
-            raise SandboxError(f"ProcessSandbox needs POSIX, not {sys.platform}: pass another sandbox, or use WSL")
+        """See ``Starter``."""
         with self._lock:
             for _ in range(2):
                 if self._parent is None:
@@ -54,6 +78,17 @@ class Launcher:
             raise SandboxError(
                 "the process that starts workers does not stay alive: check `report()` and the memory left"
             )
+
+    def kill(self, pid: int) -> None:
+        """See ``Starter``. Only the parent can tell that ``pid`` has not come to mean another process."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._parent is None:
+                return
+            try:
+                self._parent.control.sendmsg([REQUEST.pack(pid, 0)])
+            except BlockingIOError:
+                # It is busy with hundreds of requests. A worker that goes on for ever is the greater harm.
+                os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End the parent and all its workers."""
@@ -79,26 +114,12 @@ class _Parent:
         except OSError as error:
             raise SandboxError(f"no process could be started for the sandbox: {error}") from error
         self.control.setblocking(False)
-        # A directory that is gone: nothing can be made in it, and nothing stays behind.
-        folder = tempfile.mkdtemp(prefix="rlm-")
-        number = str(theirs.fileno())
         try:
             with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-B", _script(), number, *_directories()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=STDERR,
-                    cwd=folder,
-                    env={},
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
-        except OSError as error:
+                self._process = spawn(str(theirs.fileno()), subprocess.DEVNULL, [theirs.fileno()])
+        except BaseException:
             self.control.close()
-            raise SandboxError(f"no process could be started for the sandbox: {error}") from error
-        finally:
-            os.rmdir(folder)
+            raise
         self.stop = weakref.finalize(self, _stop, self.control, self._process)
 
     def forget(self) -> None:
@@ -109,6 +130,31 @@ class _Parent:
 
 
 STDERR: int | None = subprocess.DEVNULL
+
+
+def spawn(control: str, stdin: int, descriptors: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """A new process of ``zygote.py``, with nothing of this one's. Raises ``SandboxError`` if it can't be started.
+
+    ``control`` is its first argument: the descriptor it is told its work on, or ``POOLED`` for what is at its stdin.
+    """
+    # A directory that is gone: nothing can be made in it, and nothing stays behind.
+    folder = tempfile.mkdtemp(prefix="rlm-")
+    try:
+        return subprocess.Popen(
+            [PYTHON, "-I", "-S", "-B", _script(), control, *_directories()],
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=STDERR,
+            cwd=folder if POSIX else os.path.dirname(PYTHON),
+            env={name: os.environ[name] for name in KEPT if name in os.environ},
+            pass_fds=descriptors,
+            start_new_session=POSIX,
+            creationflags=CREATION_FLAGS,
+        )
+    except OSError as error:
+        raise SandboxError(f"no process could be started for the sandbox: {error}") from error
+    finally:
+        os.rmdir(folder)
 
 
 def _stop(control: socket.socket, process: subprocess.Popen[bytes]) -> None:
@@ -135,11 +181,17 @@ def _directories() -> list[str]:
     ]
 
 
-_launchers: weakref.WeakSet[Launcher] = weakref.WeakSet()
+class Forgetful(Protocol):
+    """What must let go of the original's processes in a forked copy of the host."""
+
+    def forget(self) -> None: ...
+
+
+launchers: weakref.WeakSet[Forgetful] = weakref.WeakSet()
 
 
 def _forget_all() -> None:
-    for launcher in list(_launchers):
+    for launcher in list(launchers):
         launcher.forget()
 
 

@@ -42,6 +42,8 @@ class Repl:
         self._given: dict[str, Any] = {}
         self._final: tuple[Any, list[str]] | None = None
         self._reserve: mmap.mmap | None = None
+        self.spent = False
+        """Whether there is too little memory left for another cell."""
         self._host_names: dict[str, Any] = {
             "FINAL": self._make_final(),
             "FINAL_VAR": self._make_final_var(),
@@ -66,6 +68,7 @@ class Repl:
         if not policy:
             del namespace["__builtins__"]
             namespace.update({name: sys.modules[name] for name in PRELOADED})
+        self._reserve = _memory()
         self._given = variables
         self._host_names |= {name: self._served(name, call) for name in functions}
         self._host_names["search"] = _make_search(variables.get("context", ""))
@@ -82,8 +85,6 @@ class Repl:
         namespace.update(self._host_names)
         namespace.pop(ECHO, None)
         error = None
-        if self._reserve is None:
-            self._reserve = _memory()
         try:
             trace.remember(filename, source)
             code = (compile_cell if self._policy else compile_plain)(source, filename)
@@ -99,7 +100,16 @@ class Repl:
             if isinstance(raised, MemoryError):
                 self._reserve = None
             error = self._described(raised, filename)
-        return output.text(), error, self._final
+        stdout = output.text()
+        self.spent = not self._has_room()
+        return stdout, error, self._final
+
+    def _has_room(self) -> bool:
+        self._reserve = self._reserve or _memory()
+        room = _memory()
+        if room is not None:
+            room.close()
+        return self._reserve is not None and room is not None
 
     def _described(self, error: BaseException, filename: str) -> str:
         try:

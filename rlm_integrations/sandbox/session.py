@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +17,15 @@ from typing import Any
 from rlm_integrations.errors import InvalidInput, SandboxError, WireError
 from rlm_integrations.ports import CellOutput, Final, Resume, Run, SubCall
 from rlm_integrations.sandbox import wire
-from rlm_integrations.sandbox.launcher import Launcher
+from rlm_integrations.sandbox.launcher import Starter
 from rlm_integrations.sandbox.output import clean, cut
 from rlm_integrations.sandbox.waiting import Steps, Wait, adrive, drive
+from rlm_integrations.sandbox.watchdog import Watchdog, is_needed, watched
 
-__all__ = ["ProcessSession"]
+__all__ = ["ProcessSession", "warn_of"]
+
+logger = logging.getLogger(__name__)
+_warned: set[str] = set()
 
 MAX_RESTARTS = 3
 MAX_SOURCE_BYTES = 200_000
@@ -27,9 +33,12 @@ MAX_SOURCE_BYTES = 200_000
 MAX_ANSWER_BYTES = 64 << 20
 START_S = 60.0
 RETRY_S = 0.005
+CHARGED_PER_CALL_S = 0.001
 # Delivering a context: no worker that reads at all is slower than this.
 DELIVERY_BYTES_PER_S = 2_000_000
 BATCH_CHARS = 1 << 20
+# macOS may lose a socket on its way to another process if the sender closes it meanwhile.
+HANDED_OVER_AT_ONCE = sys.platform != "darwin"
 READ_BYTES = 1 << 16
 
 
@@ -42,7 +51,7 @@ class ProcessSession:
 
     def __init__(
         self,
-        launcher: Launcher,
+        launcher: Starter,
         variables: Mapping[str, Any],
         functions: Sequence[str],
         *,
@@ -56,7 +65,7 @@ class ProcessSession:
         self._timeout_s, self._memory_bytes, self._max_output_chars = timeout_s, memory_bytes, max_output_chars
         self._strict, self._policy = strict, policy
         self._cell: str | None = None
-        self._left_s = 0.0
+        self._left_s = self._called = 0.0
         self._restarts = 0
         self._note = ""
         self._closed = False
@@ -111,6 +120,7 @@ class ProcessSession:
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"a variable is not made of text and JSON values: {error}") from error
         self.layers = worker.layers or {}
+        warn_of({name: reason for name, reason in self.layers.items() if reason is not None})
         if self._strict:
             for layer in ("landlock", "seccomp"):
                 if (reason := self.layers.get(layer, "unknown")) is not None:
@@ -140,11 +150,13 @@ class ProcessSession:
                 self._left_s = self._limit_s = min(self._timeout_s, step.timeout_s or self._timeout_s)
                 message: dict[str, Any] = {"type": "run", "cell": self._cell, "code": step.code}
             else:
+                # The host's time is not the cell's; but calls without end must come to an end.
+                self._left_s -= min(time.monotonic() - self._called, CHARGED_PER_CALL_S)
                 if step.timeout_s is not None:
                     self._left_s = min(self._left_s, step.timeout_s)
                 message = {"type": "resume", "error": step.error, "value": step.value if step.error is None else None}
             try:
-                return (yield from self._exchange(message))
+                return (yield from self._bounded(self._exchange(message)))
             except (_Lost, WireError) as lost:
                 if self._closed:
                     raise SandboxError("the session was closed while a cell ran") from None
@@ -164,6 +176,9 @@ class ProcessSession:
             data = _refusal(f"the answer has {len(data):,} bytes, at most {MAX_ANSWER_BYTES:,} can be passed on")
         started = time.monotonic()
         late = _Lost(f"took longer than {self._limit_s:g} s")
+        if self._left_s <= 0:
+            # It might answer before anyone looks at the clock again, and again.
+            raise late
         yield from worker.send(data, started + self._left_s, late)
         answer = yield from worker.receive(started + self._left_s, late)
         self._left_s -= time.monotonic() - started
@@ -174,9 +189,16 @@ class ProcessSession:
         if isinstance(answer, wire.Call):
             if answer.name not in self._functions:
                 raise WireError("a call of a function that was not offered")
+            self._called = time.monotonic()
             return SubCall(answer.name, tuple(answer.args), answer.kwargs)
         self._cell = None
         return self._output(answer)
+
+    def _bounded(self, steps: Steps[SubCall | CellOutput]) -> Steps[SubCall | CellOutput]:
+        """``steps``, in which the worker's memory is looked at where its system does not bound it."""
+        worker = self._worker
+        assert worker is not None
+        return watched(steps, worker.check_size) if worker.watchdog is not None else steps
 
     def _output(self, done: wire.Done) -> CellOutput:
         # The worker has done both; but a worker that was taken over may say anything.
@@ -187,6 +209,11 @@ class ProcessSession:
         if self._note:
             error = f"{error}\n({self._note})" if error else f"({self._note})"
             self._note = ""
+        if done.spent:
+            how = "the worker's memory was full"
+            self._restart(how)
+            restarted = True
+            error = f"{error or 'MemoryError'}\n({how}: all variables were lost, `context` is in place)"
         return CellOutput(clean(cut(done.stdout, limit)), error, final, restarted)
 
     def _restart(self, how: str, cause: Exception | None = None) -> None:
@@ -229,7 +256,7 @@ class ProcessSession:
 class _Worker:
     """The host's end of one worker."""
 
-    def __init__(self, launcher: Launcher, memory_bytes: int) -> None:
+    def __init__(self, launcher: Starter, memory_bytes: int) -> None:
         self._launcher, self._memory_bytes = launcher, memory_bytes
         try:
             self._socket, self._worker_end = socket.socketpair()
@@ -243,12 +270,17 @@ class _Worker:
         self._host = os.getpid()
         self._pid: int | None = None
         self.layers: Mapping[str, str | None] | None = None
+        self.watchdog: Watchdog | None = None
         self._launched = self._launch()
 
     def _launch(self) -> bool:
         """Ask for the process; False if the request does not fit in right now."""
-        launched = self._launcher.launch(self._worker_end, self._memory_bytes)
-        if launched:
+        try:
+            launched = self._launcher.launch(self._worker_end, self._memory_bytes)
+        except BaseException:
+            self.close()
+            raise
+        if launched and HANDED_OVER_AT_ONCE:
             self._worker_end.close()
         return launched
 
@@ -266,6 +298,7 @@ class _Worker:
             if not isinstance(hello, wire.Hello):
                 raise WireError("no greeting")
             self._pid = hello.pid
+            self._worker_end.close()
             yield from self.send(wire.frame(opening), deadline, late)
             for value in variables.values():
                 yield from self._deliver(value)
@@ -275,6 +308,10 @@ class _Worker:
         if not isinstance(ready, wire.Ready):
             raise _Lost("sent a frame out of order")
         self.layers = ready.layers
+        if is_needed(ready.layers):
+            watchdog = Watchdog(hello.pid)
+            self.layers = {**ready.layers, "memory_watchdog": watchdog.reason}
+            self.watchdog = watchdog if watchdog.reason is None else None
 
     def _deliver(self, value: Any) -> Steps[None]:
         shape = "list" if type(value) is list else "dict" if type(value) is dict else "value"
@@ -332,7 +369,7 @@ class _Worker:
         return wire.parse(body)
 
     def _read(self, handles: bool) -> bytes:
-        if not handles:
+        if not handles or not hasattr(socket, "recv_fds"):
             return self._socket.recv(READ_BYTES)
         data, received, flags, _ = socket.recv_fds(self._socket, READ_BYTES, 1)
         if flags & socket.MSG_CTRUNC:
@@ -341,6 +378,11 @@ class _Worker:
         if received:
             self._handle = received[0]
         return data
+
+    def check_size(self) -> None:
+        """Raise ``_Lost`` if it holds more memory than it may."""
+        if self.watchdog is not None and self.watchdog.size() > self._memory_bytes:
+            raise _Lost(f"held more than {self._memory_bytes >> 20} MB of memory")
 
     def is_spoilt(self) -> bool:
         """Whether it died, or sent something unasked."""
@@ -361,8 +403,8 @@ class _Worker:
         with contextlib.suppress(OSError):
             if self._handle is not None:
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-            elif self._pid is not None and not hasattr(os, "pidfd_open"):
-                os.kill(self._pid, signal.SIGKILL)
+            elif self._pid is not None:
+                self._launcher.kill(self._pid)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -373,6 +415,13 @@ class _Worker:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def warn_of(missing: Mapping[str, str]) -> None:
+    """Log each layer of confinement that is missing here, once for the life of this process."""
+    for name in sorted(missing.keys() - _warned):
+        _warned.add(name)
+        logger.warning("the sandbox runs without %s: %s", name, missing[name])
 
 
 def _refusal(reason: str) -> bytes:

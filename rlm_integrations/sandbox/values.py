@@ -31,10 +31,10 @@ def plain(value: Any) -> Any:
     Sets become sorted lists where that is possible, dates their ISO text, dataclasses and objects of the model's own
     classes dicts of their fields, keys text; NaN and infinity their names. What is left becomes its ``repr``.
     """
-    return _Conversion().convert(value, 0)
+    return Conversion().convert(value, 0)
 
 
-class _Conversion:
+class Conversion:
     """One conversion, which counts what it has seen."""
 
     def __init__(self) -> None:

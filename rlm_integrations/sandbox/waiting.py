@@ -15,6 +15,7 @@ from rlm_integrations.sandbox.spin import is_ready_soon
 __all__ = ["Steps", "Wait", "adrive", "drive"]
 
 T = TypeVar("T")
+LOOK_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,38 @@ async def _await(wait: Wait) -> bool:
         if not done.done():
             done.set_result(ready)
 
-    timer = loop.call_later(left_s, settle, False)
     add, remove = (loop.add_writer, loop.remove_writer) if wait.write else (loop.add_reader, loop.remove_reader)
-    add(wait.descriptor, settle, True)
+    try:
+        add(wait.descriptor, settle, True)
+    except NotImplementedError:
+        return await _look(wait)
+    timer = loop.call_later(left_s, settle, False)
     try:
         return await done
     finally:
         remove(wait.descriptor)
         timer.cancel()
+
+
+async def _look(wait: Wait) -> bool:
+    """Wait on a loop that can't tell when a socket is ready (Windows' default one): look again and again.
+
+    Often at first, for what comes at once, then every ``LOOK_S``: no thread, and a delay that is small beside any
+    answer that takes its time.
+    """
+    pause_s = 0.0
+    while not (ready := _is_ready(wait)) and (left_s := wait.deadline - time.monotonic()) > 0:
+        await asyncio.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s + LOOK_S / 50, LOOK_S)
+    return ready
+
+
+def _is_ready(wait: Wait) -> bool:
+    assert wait.descriptor is not None
+    if hasattr(select, "poll"):
+        # ``select`` does not take descriptors above 1023.
+        poll = select.poll()
+        poll.register(wait.descriptor, select.POLLOUT if wait.write else select.POLLIN)
+        return bool(poll.poll(0))
+    ends = [wait.descriptor]
+    return any(select.select([] if wait.write else ends, ends if wait.write else [], [], 0))

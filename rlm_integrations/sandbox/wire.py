@@ -25,7 +25,10 @@ CHUNK_CHARS = 1 << 20
 LONG_CHARS = 1 << 16
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# A string, or what begins or parts values. Possessive, so that no frame makes the search remember where it could turn.
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[,\[{]')
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+_QUOTE = ord('"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The cell has ended. ``final`` is None or ``(value, quotes)``."""
+    """The cell has ended. ``final`` is None or ``(value, quotes)``; ``spent``: too little memory is left to go on."""
 
     cell: str
     stdout: str
     error: str | None
     final: tuple[Any, list[str]] | None
+    spent: bool
 
 
 def frame(message: Any) -> bytes:
@@ -133,10 +137,11 @@ def parse(body: bytes | bytearray) -> Hello | Ready | Call | Done:
     match message:
         case {"type": "done", "cell": str() as cell, "stdout": str() as stdout, "error": str() | None as error, **rest}:
             match rest:
-                case {"final": None}:
-                    return Done(cell, stdout, error, None)
-                case {"final": {"value": value, "quotes": list() as quotes}} if all(type(q) is str for q in quotes):
-                    return Done(cell, stdout, error, (_decoded(value), quotes))
+                case {"final": None, "spent": bool() as spent}:
+                    return Done(cell, stdout, error, None, spent)
+                case {"final": {"value": value, "quotes": list() as quotes}, "spent": bool() as spent}:
+                    if all(type(quote) is str for quote in quotes):
+                        return Done(cell, stdout, error, (_decoded(value), quotes), spent)
         case {"type": "call", "cell": str() as cell, "name": str() as name, "args": list() as args, "kwargs": kwargs}:
             kwargs = _decoded(kwargs)
             if type(kwargs) is dict:
@@ -151,9 +156,12 @@ def parse(body: bytes | bytearray) -> Hello | Ready | Call | Done:
 
 def _decoded(value: Any) -> Any:
     try:
-        return untagged(value)
+        value = untagged(value)
     except RecursionError:
         raise WireError("a frame nested too deeply") from None
+    # The arguments of a call are a list of values, each of which may be that deep.
+    _check_depth(value, MAX_DEPTH + 1)
+    return value
 
 
 def _loads_untrusted(body: bytes | bytearray) -> Any:
@@ -161,9 +169,12 @@ def _loads_untrusted(body: bytes | bytearray) -> Any:
         raise WireError(f"a frame of more than {MAX_NODES:,} values")
     try:
         value = _decode_strictly(body.decode("utf-8"))
+        if _HALF_CHARACTER.search(body):
+            _encode(value).encode("utf-8")
     except (ValueError, RecursionError):
         raise WireError("a frame that is not JSON") from None
-    _check_depth(value)
+    # A tag around a container adds levels of its own.
+    _check_depth(value, 4 * MAX_DEPTH)
     return value
 
 
@@ -172,16 +183,19 @@ def _nodes(body: bytes | bytearray) -> int:
     if count <= MAX_NODES:
         return count
     # Commas inside of strings are only text.
-    bare = _STRINGS.sub(b"", body)
-    return bare.count(b",") + bare.count(b"[") + bare.count(b"{")
+    count = 0
+    for token in _TOKENS.finditer(body):
+        count += body[token.start()] != _QUOTE
+        if count > MAX_NODES:
+            break
+    return count
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: Any, limit: int) -> None:
     level, depth = [value], 0
     while level := [item for part in level for item in _parts(part)]:
         depth += 1
-        # A tag around a container adds levels of its own.
-        if depth > 4 * MAX_DEPTH:
+        if depth > limit:
             raise WireError("a frame nested too deeply")
 
 

@@ -7,7 +7,8 @@ import os
 import random
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rlm_integrations.sandbox import confine, modules, wire
@@ -32,12 +33,23 @@ WARM_UP_FRAMES = b"".join(
 )
 
 
-def main(memory_bytes: int, parent: int, repl: Repl, skip: tuple[str, ...] = ()) -> None:
-    """Serve the host on descriptor ``CONNECTION`` until it closes the other end. Never returns."""
+def main(
+    memory_bytes: int,
+    parent: int,
+    repl: Repl,
+    skip: tuple[str, ...] = (),
+    connection: int | socket.socket = CONNECTION,
+    unfit: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Serve the host on ``connection`` until it closes the other end. Never returns.
+
+    ``skip`` leaves layers of the lock out for tests, ``unfit`` those that do not fit this way of starting, with why.
+    """
     random.seed()
-    _say_hello(CONNECTION)
-    host = _Host(CONNECTION)
-    layers = confine.lock(memory_bytes, parent, skip)
+    _say_hello(connection)
+    host = _host(connection)
+    layers = confine.lock(memory_bytes, parent, (*skip, *unfit))
+    layers.update((name, reason) for name, reason in unfit.items() if name in layers)
     try:
         _serve(host, repl, layers)
     finally:
@@ -45,18 +57,21 @@ def main(memory_bytes: int, parent: int, repl: Repl, skip: tuple[str, ...] = ())
         os._exit(0)
 
 
-def prepare() -> Repl:
+def prepare(by_socket: bool = os.name != "posix") -> Repl:
     """A REPL for the workers that are forked from this process. Cells have run before in another one: what Python
     writes down when code runs for the first times, no forked copy has to write again."""
     facades = modules.build()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for _ in range(WARM_UP_TIMES):
-            _say_hello(theirs.fileno())
-            _, handles, _, _ = socket.recv_fds(ours, 1000, 1)
-            for handle in handles:
-                os.close(handle)
-            host = _Host(theirs.fileno())
+            connection = theirs if by_socket else theirs.fileno()
+            _say_hello(connection)
+            if hasattr(socket, "recv_fds"):
+                for handle in socket.recv_fds(ours, 1000, 1)[1]:
+                    os.close(handle)
+            else:
+                ours.recv(1000)
+            host = _host(connection)
             ours.sendall(WARM_UP_FRAMES)
             repl = Repl(facades)
             _begin(host, repl, {})
@@ -67,14 +82,22 @@ def prepare() -> Repl:
     return Repl(facades)
 
 
-def _say_hello(connection: int) -> None:
+def _host(connection: int | socket.socket) -> _Host:
+    return _Host(connection) if isinstance(connection, int) else _HostBySocket(connection)
+
+
+def _say_hello(connection: int | socket.socket) -> None:
     """Tell the host which process this is, with a handle that can't come to mean another one."""
     hello = wire.frame({"type": "hello", "pid": os.getpid()})
-    with socket.socket(fileno=os.dup(connection)) as host:
+    with socket.socket(fileno=os.dup(connection)) if isinstance(connection, int) else connection.dup() as host:
         if not hasattr(os, "pidfd_open"):
             host.sendall(hello)
             return
-        handle = os.pidfd_open(os.getpid())
+        try:
+            handle = os.pidfd_open(os.getpid())
+        except OSError:  # from a kernel that does not have it, or a jail that forbids it
+            host.sendall(hello)
+            return
         socket.send_fds(host, [hello], [handle])
         os.close(handle)
 
@@ -85,7 +108,7 @@ def _serve(host: _Host, repl: Repl, layers: dict[str, str | None]) -> None:
         step = host.message()
         host.cell = step["cell"]
         stdout, error, final = repl.run(step["code"])
-        host.finish(stdout, error, final)
+        host.finish(stdout, error, final, repl.spent)
 
 
 def _begin(host: _Host, repl: Repl, layers: dict[str, str | None]) -> None:
@@ -163,9 +186,10 @@ class _Host:
             raise SubCallError(answer["error"])
         return wire.untagged(answer["value"])
 
-    def finish(self, stdout: str, error: str | None, final: tuple[Any, list[str]] | None) -> None:
+    def finish(self, stdout: str, error: str | None, final: tuple[Any, list[str]] | None, spent: bool = False) -> None:
         """The cell has ended."""
-        done: dict[str, Any] = {"type": "done", "cell": self.cell, "stdout": stdout, "error": error, "final": None}
+        done: dict[str, Any] = {"type": "done", "cell": self.cell, "stdout": stdout, "error": error}
+        done |= {"final": None, "spent": spent}
         if final is not None:
             done["final"] = {"value": wire.tagged(final[0]), "quotes": final[1]}
         try:
@@ -174,11 +198,15 @@ class _Host:
             self.send({**done, "final": None, "error": f"{error or ''}{refused}"})
 
     def send(self, message: dict[str, Any]) -> None:
-        data = memoryview(wire.frame(message))
+        data = wire.frame(message)
         if len(data) > wire.MAX_FRAME_BYTES:
             raise Unsendable(f"{len(data):,} bytes at once are too many: pass pieces of less than {MAX_CHARS // 4:,}")
-        while data:
-            data = data[os.write(self._connection, data) :]
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._connection, rest) :]
 
     def _frame(self) -> tuple[int, bytes]:
         header = self._reader.read(wire.HEADER.size)
@@ -189,6 +217,20 @@ class _Host:
         if len(body) < length:
             raise EOFError
         return kind, body
+
+
+class _HostBySocket(_Host):
+    """The same where a socket is no descriptor to read and write: on Windows."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.cell = ""
+        self._socket = connection
+        # What ``makefile`` gives would keep the socket open after its end.
+        self._reader = io.BufferedReader(socket.SocketIO(connection, "r"), 1 << 16)  # type: ignore[arg-type]
+        self._poll = None  # type: ignore[assignment]
+
+    def _write(self, data: bytes) -> None:
+        self._socket.sendall(data)
 
 
 def _taking(texts: list[str]) -> Iterator[str]:

@@ -1,8 +1,11 @@
 """The prepared parent: imports everything once, then forks a worker for each request, in about a millisecond.
 
 Run as a script, ``python -I -S -B zygote.py CONTROL DIRECTORY...``. A request on the control socket is the worker's
-memory limit in 8 bytes and its socket. When the control socket closes, the host is gone or done: all workers are
-killed and reaped. It has a single thread, so that a fork is safe and that its end, not a thread's, ends the workers.
+memory limit in 8 bytes, the layers it leaves out, and its socket; a request without a socket names a worker to end.
+When the control socket closes, the host is gone or done: all workers are killed and reaped. It has a single thread,
+so that a fork is safe and that its end, not a thread's, ends the workers.
+
+With ``POOLED`` in place of CONTROL nothing is forked: the process itself becomes a worker (``pooled.py``).
 """
 
 from __future__ import annotations
@@ -16,14 +19,29 @@ import socket
 import struct
 import sys
 import types
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlm_integrations.sandbox.repl import Repl
 
 REQUEST = struct.Struct("!QQ")
-SKIPPED = ("landlock", "seccomp", "rlimits", "unprivileged_user")
+# Layers that tests may switch off: a bit each.
+SKIPPED = (
+    "landlock",
+    "seccomp",
+    "rlimits",
+    "unprivileged_user",
+    "parent_death_signal",
+    "not_dumpable",
+    "no_new_privileges",
+)
+
+POOLED = "pooled"
 
 
 def main() -> None:
     """Serve until the control socket closes."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    control = sys.argv[1]
     prepare(sys.argv[2:])
     # What the standard library does after a fork mends locks that threads held. Here are no threads, and the workers
     # seed ``random`` themselves; it takes as long as the fork.
@@ -31,15 +49,31 @@ def main() -> None:
     from rlm_integrations.sandbox import confine, worker
 
     repl = worker.prepare()
-    with contextlib.suppress(OSError):
-        confine._filter()
-        confine._landlock_abi()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            confine._filter()
+            confine._landlock_abi()
     os.environ.clear()
     sys.path.clear()
     sys.argv.clear()
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if control == POOLED:
+        from rlm_integrations.sandbox import pooled
+
+        pooled.main(repl)
+    else:
+        # A host with many descriptors open has one of a high number here, which a worker would not close.
+        low = os.dup(int(control))
+        os.close(int(control))
+        serve(socket.socket(fileno=low), repl)
+
+
+def serve(control: socket.socket, repl: Repl) -> None:
+    """Fork a worker for each request."""
+    from rlm_integrations.sandbox import worker
+
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     woken, wake = os.pipe()
     os.set_blocking(woken, False)
@@ -58,9 +92,13 @@ def main() -> None:
         if control.fileno() not in ready:
             continue
         request, sockets, _, _ = socket.recv_fds(control, REQUEST.size, 1)
-        if len(request) < REQUEST.size or not sockets:
+        if len(request) < REQUEST.size:
             break
         memory_bytes, skip = REQUEST.unpack(request)
+        if not sockets:
+            if (pid := memory_bytes) in workers:
+                os.kill(pid, signal.SIGKILL)
+            continue
         pid = os.fork()
         if pid == 0:
             _become_worker(sockets[0])

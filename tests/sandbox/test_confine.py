@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from rlm_integrations.errors import SandboxError
-from rlm_integrations.sandbox import ProcessSandbox, Run, confine, process
+from rlm_integrations.sandbox import ProcessSandbox, Run, confine
 from rlm_integrations.sandbox.launcher import Launcher
+from rlm_integrations.sandbox.zygote import SKIPPED
 from tests.sandbox.conftest import run_cell
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="layers of Linux")
@@ -83,12 +84,67 @@ def test_seccomp_alone_refuses_calls_that_are_not_listed(canary: str, listener: 
         assert output_of(code, "landlock", "seccomp") == effect
 
 
-def test_rlimits_alone_bound_memory_and_files() -> None:
-    code = "import resource as r\nprint(len(bytearray(1 << 30)))"
-    assert "MemoryError" in output_of(code)
+def test_rlimits_alone_bound_memory() -> None:
+    # Never touched, or the host would see that it is held.
+    code = "import mmap\nprint(len(mmap.mmap(-1, 1 << 30, flags=0x22)))"
+    assert "Cannot allocate memory" in output_of(code)
     assert output_of(code, "rlimits") == str(1 << 30)
-    limits = "import resource as r\nprint([r.getrlimit(n)[1] for n in (r.RLIMIT_FSIZE, r.RLIMIT_CORE, r.RLIMIT_NPROC)])"
-    assert output_of(limits, "seccomp") == "[0, 0, 0]"
+
+
+# By limit: harmless code, and the word that tells that it had an effect.
+BOUNDED = {
+    "FSIZE": ("with open({made!r}, 'wb', 0) as file:\n    print('wrote', file.write(b'x'))", "wrote 1"),
+    "NOFILE": ("import os\nprint('opened', len([os.dup(0) for _ in range(20)]))", "opened 20"),
+    "NPROC": ("import os\nif os.fork() == 0:\n    os._exit(0)\nprint('forked', os.wait()[1])", "forked 0"),
+    "MEMLOCK": ("import ctypes\nprint('locked', ctypes.CDLL(None).mlock(ctypes.c_void_p(id(ctypes)), 1))", "locked 0"),
+    "CORE": ("import resource as r\nprint('core', r.getrlimit(r.RLIMIT_CORE)[1] != 0)", "core True"),
+    "MSGQUEUE": ("import resource as r\nprint('queue', r.getrlimit(r.RLIMIT_MSGQUEUE)[1] != 0)", "queue True"),
+}
+
+
+@pytest.mark.parametrize("limit", BOUNDED)
+def test_rlimits_alone_bound_what_a_process_may_take(limit: str, canary: str) -> None:
+    assert {f"RLIMIT_{name}" for name in BOUNDED} == set(confine.LIMITS)
+    code, effect = BOUNDED[limit]
+    code = code.format(made=canary + "-made")
+    assert effect not in output_of(code, "seccomp", "landlock")
+    assert output_of(code, "seccomp", "landlock", "rlimits") == effect
+
+
+@pytest.mark.parametrize("layer", [None, "parent_death_signal"])
+def test_the_parent_death_signal_alone_ends_a_worker_whose_parent_was_killed(layer: str | None) -> None:
+    with ProcessSandbox() as sandbox:
+        sandbox._launcher = launcher = Launcher((layer,) if layer else ())
+        session = sandbox.open({"context": "x"}, [])
+        session.advance(Run("1"))
+        parent = launcher._parent._process
+        parent.kill()
+        parent.wait()
+        output = session.advance(Run("print(context)"))
+        assert output.restarted == (layer is None)
+        session.close()
+        launcher.close()
+
+
+def test_a_worker_alone_keeps_others_of_its_user_from_looking_into_it() -> None:
+    # A process that gives up being root is made so by the kernel, too.
+    code, others = "import ctypes\nprint(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))", ("seccomp", "unprivileged_user")
+    assert output_of(code, *others) == "0"
+    assert output_of(code, *others, "not_dumpable") == "1"
+
+
+def test_no_new_privileges_alone_can_be_given_to_a_worker_that_then_locks_itself() -> None:
+    code = "print([line for line in open('/proc/thread-self/status') if line.startswith('NoNewPrivs')][0].split()[1])"
+    assert output_of(code, "seccomp", "landlock") == "1"
+    assert output_of(code, "seccomp", "landlock", "no_new_privileges") == "0"
+    with ProcessSandbox() as sandbox:
+        sandbox._launcher = Launcher(("no_new_privileges",))
+        assert set(sandbox.report().missing) == {"no_new_privileges", "landlock", "seccomp"}
+        sandbox._launcher.close()
+
+
+def test_every_layer_can_be_switched_off() -> None:
+    assert set(confine.LAYERS) <= set(SKIPPED)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to give up")
@@ -112,6 +168,16 @@ def test_a_worker_sees_no_environment_no_arguments_and_no_descriptor_but_its_own
     # The last descriptor is the one that lists them.
     assert output_of(code, "seccomp", "landlock") == "{} [] [] ['0', '1', '2', '3']"
     assert "CANARY" not in output_of("import os\nprint(os.environ)")
+
+
+def test_a_worker_has_no_descriptor_but_its_own_where_the_host_has_many() -> None:
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(300)]
+    try:
+        code = "import os\nprint(sorted(os.listdir('/proc/self/fd'))[:-1])"
+        assert output_of(code, "seccomp", "landlock") == "['0', '1', '2', '3']"
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def test_nothing_can_be_made_in_the_working_directory() -> None:
@@ -161,8 +227,18 @@ def test_strict_refuses_a_worker_that_could_not_lock_itself() -> None:
 
 def test_auto_warns_once_of_a_missing_layer(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(confine, "unavailable", lambda: {"landlock": "too old a kernel"})
-    monkeypatch.setattr(process, "_warned", set())
+    monkeypatch.setattr("rlm_integrations.sandbox.session._warned", set())
     with caplog.at_level(logging.WARNING), ProcessSandbox() as sandbox:
         sandbox.open({}, []).close()
         sandbox.open({}, []).close()
     assert [record.message for record in caplog.records] == ["the sandbox runs without landlock: too old a kernel"]
+
+
+def test_a_layer_that_a_worker_could_not_put_in_force_is_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("rlm_integrations.sandbox.session._warned", set())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            output_of("1", "seccomp")
+    assert [record.message for record in caplog.records] == ["the sandbox runs without seccomp: switched off"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -16,7 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rlm_integrations.sandbox import ProcessSandbox, Run
+from rlm_integrations.errors import InvalidInput, SandboxError
+from rlm_integrations.sandbox import ProcessSandbox, Run, launcher
+from rlm_integrations.sandbox.session import ProcessSession
 from tests.sandbox.conftest import run_cell
 
 SCRIPT = """
@@ -64,10 +67,64 @@ def test_nothing_is_left_after_a_sandbox(end: str) -> None:
     wait_for(lambda: nothing_more(before))
 
 
-def test_a_closed_session_leaves_no_process_or_descriptor() -> None:
+def test_nothing_is_left_after_a_cancelled_step() -> None:
+    async def cancel(session: ProcessSession, code: str) -> None:
+        task = asyncio.ensure_future(session.aadvance(Run(code)))
+        while session._cell is None and code:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    gc.collect()
+    before = state()
+    with ProcessSandbox() as sandbox:
+        for code in ("while True: pass", ""):  # in the middle of a cell, and of a start
+            asyncio.run(cancel(sandbox.open({"context": "x"}, []), code))
+    wait_for(lambda: nothing_more(before))
+
+
+@pytest.mark.parametrize("failure", ["variable", "memory", "program"])
+def test_nothing_is_left_after_a_failed_start(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    before = state()
+    if failure == "program":
+        monkeypatch.setattr(launcher, "PYTHON", "/nothing/python")
+    with ProcessSandbox(memory_mb=64) as sandbox:
+        variables = {"context": object() if failure == "variable" else "x" * (100 << 20)}
+        with pytest.raises((SandboxError, InvalidInput)):
+            sandbox.open(variables, []).advance(Run("1"))
+        gc.collect()
+    wait_for(lambda: nothing_more(before))
+
+
+def test_nothing_is_left_after_restarts() -> None:
+    gc.collect()
+    before = state()
+    with ProcessSandbox(timeout_s=0.1) as sandbox:
+        session = sandbox.open({"context": "x"}, [])
+        for _ in range(3):
+            assert session.advance(Run("while True: pass")).restarted
+        with pytest.raises(SandboxError, match="4 times"):
+            session.advance(Run("while True: pass"))
+    wait_for(lambda: nothing_more(before))
+
+
+def test_a_worker_never_serves_two_runs() -> None:
+    pids = list[int | None]()
+    with ProcessSandbox() as sandbox:
+        for _ in range(20):
+            session = sandbox.open({"context": "x"}, [])
+            assert session.advance(Run("print('made' in globals())\nmade = 1")).stdout == "False\n"
+            pids.append(session._worker._pid)
+            session.close()
+    assert len(set(pids)) == len(pids)
+
+
+def test_200_closed_sessions_leave_no_process_or_descriptor() -> None:
     processes, threads, descriptors, folders = state()
     with ProcessSandbox() as sandbox:
-        for _ in range(10):
+        for _ in range(200):
             session = sandbox.open({"context": "x"}, ["f"])
             session.advance(Run("f()"))
             session.close()
@@ -76,14 +133,18 @@ def test_a_closed_session_leaves_no_process_or_descriptor() -> None:
 
 
 @pytest.mark.parametrize("ending", ["", "os._exit(0)", "session.advance(Run('while True: pass'))"])
-def test_workers_end_with_their_host(ending: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", SCRIPT + ending], stdout=subprocess.PIPE, text=True) as host:
+def test_workers_end_with_their_host_and_leave_no_file(ending: str, tmp_path: Path) -> None:
+    place = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT + ending], stdout=subprocess.PIPE, text=True, env=place
+    ) as host:
         assert host.stdout is not None
         pids = [int(pid) for pid in host.stdout.readline().split()]
         if "while" in ending:
             host.send_signal(signal.SIGKILL)
         host.wait(10)
         wait_for(lambda: not any(map(running, pids)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_forked_copy_of_the_host_gets_workers_of_its_own_and_keeps_its_hands_off_the_others() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,7 +53,9 @@ class Peer:
         return self
 
     def done(self, **changes: Any) -> None:
-        self.send({"type": "done", "cell": self.cell, "stdout": "", "error": None, "final": None} | changes)
+        self.send(
+            {"type": "done", "cell": self.cell, "stdout": "", "error": None, "final": None, "spent": False} | changes
+        )
 
     def call(self, **changes: Any) -> None:
         self.send({"type": "call", "cell": self.cell, "name": "f", "args": [], "kwargs": {}} | changes)
@@ -77,6 +80,9 @@ class Stage:
         thread.start()
         self.threads.append(thread)
         return True
+
+    def kill(self, pid: int) -> None:
+        """A played worker has no process."""
 
     def _play(self, worker: Worker, end: socket.socket) -> None:
         with end:
@@ -127,6 +133,9 @@ MISBEHAVIOURS: dict[str, tuple[Worker, str]] = {
     "nests": (lambda peer: peer.begin().raw(wire.HEADER.pack(200_000, wire.JSON) + b"[" * 200_000), "not JSON"),
     "nests well": (lambda peer: peer.begin().done(final={"value": nested(500), "quotes": []}), "nested too deeply"),
     "counts up": (lambda peer: peer.begin().raw(many_values()), "more than 1,000,000 values"),
+    "nests a little too well": (lambda peer: peer.begin().done(final={"value": nested(103), "quotes": []}), "deeply"),
+    "halves a character": (lambda peer: peer.begin().done(final={"value": "\ud800", "quotes": []}), "not JSON"),
+    "halves it as an escape": (lambda peer: peer.begin().raw(escaped_half(peer.cell)), "not JSON"),
     "forges the cell": (lambda peer: peer.begin().done(cell="0" * 32), "another cell"),
     "calls in the name of another cell": (lambda peer: peer.begin().call(cell=""), "another cell"),
     "calls what is not offered": (lambda peer: peer.begin().call(name="__import__"), "not offered"),
@@ -152,6 +161,12 @@ def nested(depth: int) -> Any:
     for _ in range(depth):
         value = [value]
     return value
+
+
+def escaped_half(cell: str) -> bytes:
+    done = {"type": "done", "cell": cell, "stdout": "", "error": None, "spent": False}
+    body = json.dumps({**done, "final": {"value": {"\ud800": 1}, "quotes": []}}).encode()
+    return wire.HEADER.pack(len(body), wire.JSON) + body
 
 
 def many_values() -> bytes:
@@ -186,7 +201,7 @@ def test_a_worker_that_cannot_start_ends_the_session(worker: Worker, reason: str
 
 def test_bytes_left_over_from_the_last_cell_cost_the_worker_its_place(play: Any, run_in: Any) -> None:
     def chatty(peer: Peer) -> None:
-        done = {"type": "done", "stdout": "first\n", "error": None, "final": None}
+        done = {"type": "done", "stdout": "first\n", "error": None, "final": None, "spent": False}
         peer.begin().raw(
             wire.frame({**done, "cell": peer.cell}) + wire.frame({**done, "stdout": "forged\n", "cell": ""})
         )
@@ -230,6 +245,27 @@ def test_the_reader_takes_any_bytes_and_gives_frames_or_a_wire_error(data: bytes
     except WireError:
         pass
     assert len(reader.buffer) <= len(data)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"' + b"," * (wire.MAX_FRAME_BYTES - 2) + b'"',
+        b'"' + b'\\"' * (wire.MAX_FRAME_BYTES // 2 - 1) + b'"',
+        b"[" + b'",",' * (wire.MAX_FRAME_BYTES // 4 - 1) + b"1]",
+        b'"' + b"," * (wire.MAX_FRAME_BYTES - 1),
+        b"," * wire.MAX_FRAME_BYTES,
+    ],
+    ids=["commas in a string", "quotes in a string", "strings of commas", "a string without an end", "commas"],
+)
+def test_no_frame_costs_the_host_much_memory(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(WireError):
+            wire.parse(body)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
 
 
 JSON = st.recursive(
