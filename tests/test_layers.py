@@ -26,6 +26,7 @@ BORDERS = {
     "litellm": "models",
     "openai": "models",
     "RestrictedPython": "sandbox",
+    "pydantic_monty": "sandbox",
     "langchain_core": "langchain",
     "langgraph": "langchain",
     "llama_index": "llama_index",

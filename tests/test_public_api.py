@@ -18,8 +18,10 @@ PUBLIC = {
         WireError __version__
     """,
     "rlm_integrations.models": "LiteLLMModel",
-    "rlm_integrations.sandbox": "CellOutput Final IsolationReport ProcessSandbox Resume Run Sandbox Session SubCall",
-    "rlm_integrations.testing": "ScriptedCall ScriptedModel",
+    "rlm_integrations.sandbox": """
+        CellOutput Final IsolationReport MontySandbox ProcessSandbox Resume Run Sandbox Session SubCall
+    """,
+    "rlm_integrations.testing": "SANDBOX_CHECKS ScriptedCall ScriptedModel check_sandbox",
 }
 
 

@@ -1,4 +1,4 @@
-"""For tests of code that uses this package: a model that says what the test tells it to."""
+"""A model that says what the test tells it to."""
 
 from __future__ import annotations
 
