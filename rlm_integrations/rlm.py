@@ -43,7 +43,7 @@ RESERVED = {
 
 SETTINGS = (
     "recursive_model max_depth max_iterations max_parallel budget sandbox tools output_type observers on_exhausted "
-    "final_write api_base api_key temperature timeout"
+    "final_write instructions api_base api_key temperature timeout"
 ).split()
 
 
@@ -59,6 +59,7 @@ class RLM:
     by name. ``output_type``: ``str``, or any type pydantic can validate. ``observers``: functions of one ``Event``.
     ``on_exhausted``: "extract" draws an answer from what was seen when turns or budget run out, "raise" raises.
     ``final_write``: tell the model of ``FINAL_WRITE``, which has a long answer written as text, so that it streams.
+    ``instructions``: what the answer must be like, said to the model that answers, after the system prompt.
     ``api_base`` and ``api_key`` are for models given by name; ``temperature``, ``timeout`` (seconds) and any
     ``model_options`` are for all.
 
@@ -80,6 +81,7 @@ class RLM:
         observers: Sequence[Observer] = (),
         on_exhausted: Literal["extract", "raise"] = "extract",
         final_write: bool = False,
+        instructions: str = "",
         api_base: str | None = None,
         api_key: str | None = None,
         temperature: float | None = None,
@@ -132,6 +134,7 @@ class RLM:
             answer_type=AnswerType(output_type),
             on_exhausted=on_exhausted,
             final_write=bool(final_write),
+            instructions=_checked_instructions(instructions),
             # A model given by name got its options when it was made.
             model_options={} if isinstance(model, str) else options,
             recursive_options={} if isinstance(model if recursive_model is None else recursive_model, str) else options,
@@ -149,15 +152,17 @@ class RLM:
         model: LanguageModel | None = None,
         recursive_model: LanguageModel | None = None,
         tools: Mapping[str, Tool] | None = None,
+        instructions: str | None = None,
         observers: Sequence[Observer] = (),
     ) -> RLM:
-        """The same settings with other models or tools, by name, and with more observers; for one run of a face."""
+        """The same with other models, tools (by name) or instructions, and more observers; for one run of a face."""
         new, old = object.__new__(RLM), self._settings
         new._settings = dataclasses.replace(
             old,
             model=model or old.model,
             recursive_model=recursive_model or old.recursive_model,
             tools=old.tools if tools is None else tools,
+            instructions=old.instructions if instructions is None else instructions,
         )
         new._observers = (*self._observers, *observers)
         return new
@@ -360,6 +365,12 @@ def _list(name: str, values: Any) -> list[Any]:
     if not isinstance(values, list | tuple | set | frozenset):
         raise InvalidInput(f"{name}={values!r}: pass a list")
     return list(values)
+
+
+def _checked_instructions(instructions: Any) -> str:
+    if not isinstance(instructions, str):
+        raise InvalidInput(f"instructions={instructions!r}: pass a str")
+    return instructions.strip()
 
 
 def _check_int(name: str, value: Any, least: int) -> None:

@@ -98,7 +98,14 @@ class _Turns:
         # A child answers model code, which takes any JSON value.
         self.answer_type = _any_value() if node.depth else settings.answer_type
         self.talk = Conversation(
-            settings.prompts, query, context, settings.tools, self.answer_type.description, settings.final_write
+            settings.prompts,
+            query,
+            context,
+            settings.tools,
+            self.answer_type.description,
+            settings.final_write,
+            # They are for the reader's answer; a child answers model code.
+            "" if node.depth else settings.instructions,
         )
         self.writing = Writing(node, self.talk, context, self.answer_type)
         self.sub_calls = SubCalls(node, _start_child, self.writing)

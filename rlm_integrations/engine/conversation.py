@@ -33,13 +33,14 @@ class Conversation:
         tools: Mapping[str, Tool],
         answer_type: str,
         final_write: bool = False,
+        instructions: str = "",
     ) -> None:
         self._prompts = prompts
         self._query = query
         # No document can hold a tag that is a hash of all documents, and the same run has the same tag again.
         digest = hashlib.sha256(f"{context.sha256}\0{query}".encode("utf-8", "surrogatepass"))
         self._tag = digest.hexdigest()[:12]
-        self._history = [Message("system", prompts.render_system(tools, final_write))]
+        self._history = [Message("system", prompts.render_system(tools, final_write, instructions))]
         self._to_say = [prompts.render_question(query, context, self._tag, answer_type)]
         self._shown = " ".join(map(_squeezed, prompts.excerpts(context)))
         self._sent = 0

@@ -10,6 +10,8 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from rlm_integrations.engine.reply import parsed
+
 __all__ = ["is_typed_in"]
 
 ENDINGS = ("FINAL", "FINAL_VAR")
@@ -23,9 +25,12 @@ def is_typed_in(cells: Iterable[str], sources: Iterable[str]) -> bool:
     """
     flow = _Flow()
     for code in cells:
+        tree = parsed(code)
         try:
-            flow.visit(ast.parse(code))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            if tree is None:
+                return False
+            flow.visit(tree)
+        except (RecursionError, MemoryError):
             return False
     return bool(flow.answers) and not flow.reach(flow.answers) & set(sources)
 

@@ -7,12 +7,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Cell", "NoCell", "Problem", "parses", "read_reply", "spoken"]
+__all__ = ["Cell", "NoCell", "Problem", "parsed", "parses", "read_reply", "spoken"]
 
 MAX_CODE_CHARS = 200_000
 MAX_REPLY_CHARS = 400_000
 MAX_KEPT_PROSE_CHARS = 2_000
 MAX_CLOSING_FENCES = 20
+
+PARSE_TRIES = 3
 
 LANGUAGES = ("", "python", "python3", "py", "repl")
 
@@ -90,7 +92,7 @@ def _read_unfenced(text: str) -> Cell | NoCell:
         code = code.strip("`").strip()
     if not code:
         return NoCell("empty", "(empty reply)")
-    tree = _parsed(code) if len(code) <= MAX_CODE_CHARS else None
+    tree = parsed(code) if len(code) <= MAX_CODE_CHARS else None
     if tree is not None and _does_something(tree):
         return Cell(code, f"```python\n{code}\n```")
     return NoCell("prose", _shortened(text))
@@ -106,14 +108,20 @@ def _does_something(tree: ast.Module) -> bool:
 
 def parses(code: str) -> bool:
     """Whether ``code`` is Python, as far as syntax goes."""
-    return len(code) <= MAX_CODE_CHARS and _parsed(code) is not None
+    return len(code) <= MAX_CODE_CHARS and parsed(code) is not None
 
 
-def _parsed(code: str) -> ast.Module | None:
-    try:
-        return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+def parsed(code: str) -> ast.Module | None:
+    """``code`` as a syntax tree, None where it is no Python."""
+    for _ in range(PARSE_TRIES):
+        try:
+            return ast.parse(code)
+        except SystemError:
+            # Python 3.11 counts the depth of all threads' trees together, and may lose count where two are built.
+            continue
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+    return None
 
 
 def _closing(lines: list[str], start: int, fence: str) -> int | None:

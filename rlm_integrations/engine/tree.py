@@ -44,6 +44,7 @@ class Settings:
     answer_type: AnswerType = field(default_factory=AnswerType)
     on_exhausted: Literal["extract", "raise"] = "extract"
     final_write: bool = False
+    instructions: str = ""
     prompts: Prompts = field(default_factory=Prompts)
     model_options: Mapping[str, Any] = field(default_factory=dict)
     recursive_options: Mapping[str, Any] = field(default_factory=dict)

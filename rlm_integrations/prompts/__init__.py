@@ -42,11 +42,14 @@ class Prompts:
     sub_call: str = field(default_factory=lambda: _text("sub_call"))
     notes: Mapping[str, str] = field(default_factory=_notes)
 
-    def render_system(self, tools: Mapping[str, Callable[..., Any]], final_write: bool = False) -> str:
+    def render_system(
+        self, tools: Mapping[str, Callable[..., Any]], final_write: bool = False, instructions: str = ""
+    ) -> str:
         """The system message: the same for all runs with the same tools, so that providers can cache it."""
         lines = [self.note("final write")] if final_write else []
         lines += [f"- {name}{_signature(tool)}: {_first_line(tool)}" for name, tool in tools.items()]
-        return Template(self.system).safe_substitute(tools="\n".join(lines) + "\n" if lines else "")
+        system = Template(self.system).safe_substitute(tools="\n".join(lines) + "\n" if lines else "")
+        return f"{system}\n\n{self.note('instructions', instructions=instructions)}" if instructions else system
 
     def render_question(self, query: str, context: Context, tag: str, answer_type: str) -> str:
         """The first user message: the question, and what the context looks like."""
