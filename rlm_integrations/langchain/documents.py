@@ -96,8 +96,11 @@ def cited(result: RLMResult, given: Any) -> RLMResult:
     return dataclasses.replace(result, citations=documents)  # type: ignore[arg-type]
 
 
-def _originals(given: Any) -> dict[str, LangChainDocument]:
+def _originals(given: Any) -> dict[str, LangChainDocument | Document]:
     """The documents that were passed, by the ids that model code sees."""
+    if isinstance(given, Context):
+        own = given.value if isinstance(given.value, list) else []
+        return {document.id: document for document in own if isinstance(document, Document) and document.id is not None}
     values = [given] if isinstance(given, LangChainDocument) else given
     if not isinstance(values, list | tuple) or not any(isinstance(value, LangChainDocument) for value in values):
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, closing
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from rlm_integrations.engine.tree import Observer
-from rlm_integrations.errors import InvalidInput
+from rlm_integrations.errors import InvalidInput, RunCancelled
 from rlm_integrations.events import Event, ModelCallStarted, Purpose, RunEnded, TextDelta
 from rlm_integrations.langchain.model import ChatModelPort, chat_model
 from rlm_integrations.langchain.reporting import AsyncReporting, Reporting
@@ -52,6 +53,11 @@ class Engine:
             raise InvalidInput(f"llm is an RLM, which has its own {', '.join(given)}: set them there")
         return cls(llm.with_tools(functions), is_streamed)
 
+    def instructed(self, instructions: str) -> Engine:
+        """The same, told what the answer must be like, after what it is told already."""
+        told = "\n\n".join(filter(None, [self.rlm.settings.instructions, instructions]))
+        return Engine(self.rlm.replace(instructions=told), self._is_streamed)
+
     def run(self, query: str, context: Any, children: Any, config: RunnableConfig) -> RLMResult:
         """One run, as a child of the run whose child manager is ``children``."""
         reporting = self._reporting(Reporting, children, config)
@@ -67,26 +73,45 @@ class Engine:
         reporting = self._reporting(Reporting, children, config)
         rlm = self._bound(reporting, for_run(self._tools, reporting))
         reading, events = _Reading(), list[Event]()
-        with closing(rlm.stream(query, context)) as stream:  # type: ignore[type-var]
-            for event in stream:
-                events.append(event)
-                if text := reading.read(event):
-                    yield text
+        try:
+            with closing(rlm.stream(query, context)) as stream:  # type: ignore[type-var]
+                for event in stream:
+                    events.append(event)
+                    if text := reading.read(event):
+                        yield text
+        except GeneratorExit:
+            reporting.abandon(RunCancelled("the stream was closed"))
+            raise
         yield RLMResult.from_events(events)
 
     async def astream(
         self, query: str, context: Any, children: Any, config: RunnableConfig
     ) -> AsyncIterator[str | RLMResult]:
         """The same without blocking the event loop."""
-        async with self._reporting(AsyncReporting, children, config) as reporting:
-            rlm = self._bound(reporting, for_async_run(self._tools, reporting))
-            reading, events = _Reading(), list[Event]()
-            async with aclosing(rlm.astream(query, context)) as stream:  # type: ignore[type-var]
-                async for event in stream:
-                    events.append(event)
-                    if text := reading.read(event):
-                        yield text
-            yield RLMResult.from_events(events)
+        pieces: asyncio.Queue[str | RLMResult | None] = asyncio.Queue()
+
+        async def run() -> None:
+            async with self._reporting(AsyncReporting, children, config) as reporting:
+                rlm = self._bound(reporting, for_async_run(self._tools, reporting))
+                reading, events = _Reading(), list[Event]()
+                async with aclosing(rlm.astream(query, context)) as stream:  # type: ignore[type-var]
+                    async for event in stream:
+                        events.append(event)
+                        if text := reading.read(event):
+                            pieces.put_nowait(text)
+            pieces.put_nowait(RLMResult.from_events(events))
+
+        # A loop that closes ends its tasks in good order, but streams that were left open all at once.
+        task = asyncio.create_task(run())
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
 
     @property
     def _tools(self) -> Mapping[str, Tool]:

@@ -24,7 +24,7 @@ from rlm_integrations.errors import (
 )
 from rlm_integrations.langchain.reporting import Place
 from rlm_integrations.messages import Message, Reply, Usage
-from rlm_integrations.models.failures import refused_parameter
+from rlm_integrations.models.failures import refused_parameter, translate
 
 __all__ = ["ChatModelPort", "chat_model"]
 
@@ -46,14 +46,17 @@ KINDS: Sequence[tuple[str, type[ModelError]]] = (
 )
 
 
-def chat_model(llm: Any) -> Runnable[Any, Any]:
-    """``llm``, or the chat model that ``init_chat_model`` makes of a name. Raises ``InvalidInput``."""
+def chat_model(llm: Any, **settings: Any) -> Runnable[Any, Any]:
+    """``llm``, or the chat model that ``init_chat_model`` makes of a name and ``settings``. Raises ``InvalidInput``."""
     if isinstance(llm, str):
         try:
             from langchain.chat_models import init_chat_model
         except ImportError as error:
             raise MissingExtra("langchain", f"a chat model by name ({llm!r})") from error
-        made: Runnable[Any, Any] = init_chat_model(llm)
+        try:
+            made: Runnable[Any, Any] = init_chat_model(llm, **settings)
+        except ValueError as error:
+            raise InvalidInput(f"llm={llm!r}: {error}") from error
         return made
     if not isinstance(llm, Runnable):
         raise InvalidInput(
@@ -169,7 +172,11 @@ def _innermost(llm: Any) -> Any:
 
 def _kind(error: Exception) -> type[ModelError] | None:
     names = [type_.__name__ for type_ in type(error).__mro__]
-    return next((kind for suffix, kind in KINDS if any(name.endswith(suffix) for name in names)), None)
+    named = next((kind for suffix, kind in KINDS if any(name.endswith(suffix) for name in names)), None)
+    if named:
+        return named
+    judged = type(translate(error, "", key_variable="", api_base=None, secrets=()))
+    return None if judged is ModelError else judged
 
 
 def _added(whole: Any, chunk: Any, on_text: Any) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, assert_never
@@ -34,6 +35,7 @@ from rlm_integrations.events import (
     RunStarted,
     TextDelta,
 )
+from rlm_integrations.langchain.endings import Endings
 
 __all__ = ["AsyncReporting", "Place", "Reporting", "described"]
 
@@ -105,17 +107,20 @@ class _Runs:
         match event:
             case RunStarted():
                 if event.parent_id is not None:
-                    inputs = {"query": event.query, "context": described(event.context)}
-                    manager = self._under(event.parent_id)
+                    inputs = {"query": _cut(event.query), "context": described(event.context)}
+                    manager = self._starting_under(event.parent_id)
                     self._open[event.id] = yield manager.on_chain_start(None, inputs, UUID(event.id), name="RLM")
             case RunEnded():
                 if run := self._open.pop(event.id, None):
-                    yield run.on_chain_end({"output": event.answer, "status": event.status})
-            case RunFailed():
-                if run := self._open.pop(event.id, None):
-                    yield run.on_chain_error(RLMError(event.error))
+                    yield run.on_chain_end({"output": _small(event.answer), "status": event.status})
+            case RunFailed() | CellFailed() | ModelCallFailed():
+                self._calls.pop(event.id, None)
+                run, error = self._open.pop(event.id, None), RLMError(event.error)
+                yield from self._left_open(event.id, error, own=run is not None)
+                if run:
+                    yield _failed(run, error)
             case CellStarted():
-                manager = self._under(event.parent_id)
+                manager = self._starting_under(event.parent_id)
                 self._open[event.id] = yield manager.on_tool_start(
                     {"name": "python"},
                     event.code,
@@ -127,13 +132,10 @@ class _Runs:
                 if run := self._open.pop(event.id, None):
                     shown = "\n".join(part for part in (event.stdout, event.error) if part)
                     yield run.on_tool_end(_cut(shown))
-            case CellFailed():
-                if run := self._open.pop(event.id, None):
-                    yield run.on_tool_error(RLMError(event.error))
             case ModelCallStarted():
                 if not self._self_reporting[min(event.depth, 1)]:
                     messages = [MESSAGES[message.role](message.content) for message in event.new_messages]
-                    manager = self._under(event.parent_id)
+                    manager = self._starting_under(event.parent_id)
                     (self._open[event.id],) = yield manager.on_chat_model_start(
                         {"name": event.model}, [messages], UUID(event.id), name=event.model
                     )
@@ -144,18 +146,23 @@ class _Runs:
                 call = self._calls.pop(event.id, None)
                 if call and (run := self._open.pop(event.id, None)):
                     yield run.on_llm_end(_llm_result(call, event))
-            case ModelCallFailed():
-                self._calls.pop(event.id, None)
-                if run := self._open.pop(event.id, None):
-                    yield run.on_llm_error(RLMError(event.error))
             case _:
                 assert_never(event)
+
+    def _left_open(self, id: str, error: RLMError, *, own: bool) -> Iterator[Any]:
+        """Ends what others began below run, cell or model call ``id``, or as it (``own`` is False), and did not end."""
+        return iter(())
 
     def _custom(self, event: Event) -> Any:
         """The step event that ``astream_events`` shows."""
         if isinstance(event, TextDelta):
             return None
         return self._root.on_custom_event(f"rlm_{event.kind}", _described(event), self._root.parent_run_id)
+
+    def _starting_under(self, id: str) -> Any:
+        """The same, with the handlers that belong to no run but to a ``with`` block, as ``collect_runs`` has them."""
+        manager = self._under(id)
+        return type(manager).configure(manager)
 
     def _under(self, id: str) -> Any:
         """A manager whose runs become children of run or cell ``id``."""
@@ -181,9 +188,24 @@ class _Runs:
 class Reporting(_Runs):
     """Tells callbacks of the events of one blocking run, each as it happens."""
 
+    _abandoned: RLMError | None = None
+
+    def abandon(self, error: RLMError) -> None:
+        """End what is open with ``error``, and tell of nothing more: the run's own thread may take its time to end."""
+        self._abandoned = error
+        while self._open:
+            _failed(self._open.popitem()[1], error)
+
     def observe(self, event: Event) -> None:
         """Tell of ``event``."""
         self.note(event)
+        if self._abandoned:
+            return
+        self._tell_one(event)
+        if self._abandoned:  # while it was told of
+            self.abandon(self._abandoned)
+
+    def _tell_one(self, event: Event) -> None:
         steps = self.tell(event)
         value: Any = None
         try:
@@ -204,14 +226,24 @@ class AsyncReporting(_Runs):
         self._home = threading.get_ident()
         self._inbox: asyncio.Queue[Event | asyncio.Future[None] | None] = asyncio.Queue()
         self._teller = asyncio.create_task(self._tell_all())
+        self._endings = Endings(self._root)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._inbox.put_nowait(None)
-        # A cancelled run still has its ends to report.
-        await asyncio.shield(self._teller)
+        try:
+            # A cancelled run still has its ends to report.
+            await asyncio.shield(self._teller)
+        except asyncio.CancelledError:
+            if not self._teller.cancelled():
+                raise
+            # A loop that closes cancels all tasks, and only then closes the streams that were left open.
+            await self._tell_all()
+
+    def _left_open(self, id: str, error: RLMError, *, own: bool) -> Iterator[Any]:
+        return self._endings.left_open(None if id == self._root_id else UUID(id), error, but=UUID(id) if own else None)
 
     def observe(self, event: Event) -> None:
         """Tell of ``event``, soon."""
@@ -277,6 +309,20 @@ def _described(event: Event) -> dict[str, Any]:
             case _ if name == "citations":
                 fields[name] = [asdict(citation) for citation in value]
     return fields
+
+
+def _failed(run: Any, error: RLMError) -> Any:
+    """Tell that ``run``, of whatever kind, has failed."""
+    kinds = ("on_chain_error", "on_tool_error", "on_llm_error")
+    return next(getattr(run, kind) for kind in kinds if hasattr(run, kind))(error)
+
+
+def _small(answer: Any) -> Any:
+    """A child run's answer; a long one as the start of its text."""
+    if isinstance(answer, str):
+        return _cut(answer)
+    text = json.dumps(answer, ensure_ascii=False, default=str)
+    return answer if len(text) <= MAX_TRACED_CHARS else _cut(text)
 
 
 def _cut(text: str) -> str:

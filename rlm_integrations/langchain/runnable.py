@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, closing
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, cast
 
@@ -17,7 +17,9 @@ from typing_extensions import TypedDict
 from rlm_integrations.context import Context
 from rlm_integrations.errors import InvalidInput
 from rlm_integrations.langchain.documents import cited, context_of
+from rlm_integrations.langchain.endings import ended
 from rlm_integrations.langchain.engine import Engine
+from rlm_integrations.langchain.refusal import made
 from rlm_integrations.langchain.reporting import described
 from rlm_integrations.result import RLMResult
 
@@ -44,6 +46,9 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
     one. ``tools``: functions or LangChain tools that model code may call by name. ``output``: "answer", or "result"
     for the ``RLMResult`` with ``CitedDocument`` as citations. ``stream_sub_calls``: show the tokens of all model calls
     in LangGraph's ``stream_mode="messages"``, not only those of the answer. All other settings are those of ``RLM``.
+
+    Its own run, and all below it, trace a description of the context. A chain around it traces what it hands on: a
+    ``Context``, such as ``Context.from_files(paths)``, does not show its text there either.
 
     ``stream`` yields the answer as it is written where the model writes it with ``FINAL_WRITE``, else in one piece.
     Steps are custom events of ``astream_events``: ``rlm_`` and the kind of the event.
@@ -72,7 +77,7 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
     _engine: Engine = PrivateAttr()
 
     def __init__(self, llm: Any, **settings: Any) -> None:
-        super().__init__(**{"llm": llm, **settings})
+        made(type(self), super().__init__, {"llm": llm, **settings})
 
     def model_post_init(self, context: Any, /) -> None:
         """Make the engine, so that a setting that can't be used is refused at once."""
@@ -96,11 +101,13 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
 
     @property
     def OutputType(self) -> Any:
-        """What it answers with."""
-        return RLMResult if self.output == "result" else self.output_type
+        """What it answers with; an ``RLMResult`` has no JSON schema."""
+        return Any if self.output == "result" else self.output_type
 
     def invoke(self, input: RLMInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """The answer, or the ``RLMResult``."""
+        """The answer, or the ``RLMResult``. What was bound with ``bind`` counts as settings."""
+        if kwargs:
+            return self._with(kwargs).invoke(input, config)
         asked = _Asked.of(input, self.retriever)
         results: list[RLMResult] = []
 
@@ -116,6 +123,8 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
 
     async def ainvoke(self, input: RLMInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The same, without blocking the event loop."""
+        if kwargs:
+            return await self._with(kwargs).ainvoke(input, config)
         asked = _Asked.of(input, self.retriever)
         results: list[RLMResult] = []
 
@@ -130,6 +139,9 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
 
     def stream(self, input: RLMInput, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """The answer piece by piece, or the ``RLMResult`` when it is there."""
+        if kwargs:
+            yield from self._with(kwargs).stream(input, config)
+            return
         asked = _Asked.of(input, self.retriever)
         results: list[RLMResult] = []
 
@@ -139,24 +151,30 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
             list(descriptions)
             children = run_manager.get_child()
             context = asked.found(self.retriever, patch_config(config, callbacks=children))
-            with closing(self._engine.stream(asked.query, context, children, config)) as pieces:  # type: ignore[type-var]
-                for piece in pieces:
-                    if isinstance(piece, RLMResult):
-                        results.append(piece)
-                    elif self.output_type is str:
-                        yield piece
+            for piece in opened.enter_context(closing(self._engine.stream(asked.query, context, children, config))):  # type: ignore[type-var]
+                if isinstance(piece, RLMResult):
+                    results.append(piece)
+                elif self.output_type is str:
+                    yield piece
             if self.output_type is not str:
                 yield results[0].answer
 
-        pieces = self._transform_stream_with_config(iter([asked.description]), cast(Any, run), config)
-        for piece in pieces:
-            if self.output == "answer":
-                yield piece
+        with ExitStack() as opened:
+            pieces = self._transform_stream_with_config(iter([asked.description]), cast(Any, run), config)
+            # Closed early, what is innermost ends first.
+            for piece in opened.enter_context(closing(pieces)):  # type: ignore[type-var]
+                if self.output == "answer":
+                    yield piece
         if self.output == "result" and results:
             yield self._output(results[0], asked)
 
     async def astream(self, input: RLMInput, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, without blocking the event loop."""
+        if kwargs:
+            async with aclosing(self._with(kwargs).astream(input, config)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield piece
+            return
         asked = _Asked.of(input, self.retriever)
         results: list[RLMResult] = []
 
@@ -167,24 +185,30 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
                 pass
             children = run_manager.get_child()
             context = await asked.afound(self.retriever, patch_config(config, callbacks=children))
-            async with aclosing(self._engine.astream(asked.query, context, children, config)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    if isinstance(piece, RLMResult):
-                        results.append(piece)
-                    elif self.output_type is str:
-                        yield piece
+            stream = self._engine.astream(asked.query, context, children, config)
+            opened.push_async_callback(_closed, stream)
+            async for piece in stream:
+                if isinstance(piece, RLMResult):
+                    results.append(piece)
+                elif self.output_type is str:
+                    yield piece
             if self.output_type is not str:
                 yield results[0].answer
 
         async def descriptions() -> AsyncIterator[Any]:
             yield asked.description
 
-        pieces = self._atransform_stream_with_config(descriptions(), cast(Any, run), config)
-        async for piece in pieces:
-            if self.output == "answer":
-                yield piece
+        async with AsyncExitStack() as opened:
+            pieces = self._atransform_stream_with_config(descriptions(), cast(Any, run), config)
+            opened.push_async_callback(_closed, pieces)
+            async for piece in pieces:
+                if self.output == "answer":
+                    yield piece
         if self.output == "result" and results:
             yield self._output(results[0], asked)
+
+    def _with(self, settings: dict[str, Any]) -> RLMRunnable:
+        return type(self)(**{**self.__dict__, **settings})
 
     def _output(self, result: RLMResult, asked: _Asked) -> Any:
         return cited(result, asked.given) if self.output == "result" else result.answer
@@ -220,15 +244,27 @@ class _Asked:
         """The context, from ``retriever`` if none was given."""
         if self.context is None:
             self.given = retriever.invoke(self.query, config)
-            self.context = context_of(self.given)
+            self.context = self._found()
         return self.context
 
     async def afound(self, retriever: Runnable[Any, Any], config: RunnableConfig) -> Context:
         """The same, without blocking the event loop."""
         if self.context is None:
-            self.given = await retriever.ainvoke(self.query, config)
-            self.context = context_of(self.given)
+            async with ended(config["callbacks"]):
+                self.given = await retriever.ainvoke(self.query, config)
+            self.context = self._found()
         return self.context
+
+    def _found(self) -> Context:
+        if not self.given:
+            raise InvalidInput(f"the retriever found nothing for {self.query[:200]!r}")
+        return context_of(self.given)
+
+
+async def _closed(stream: Any) -> None:
+    """Close an async generator, unless the loop is closing and does it at this moment."""
+    if not stream.ag_running:
+        await stream.aclose()
 
 
 def _short(value: Any) -> str:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import set_config_context
 from langchain_core.tools import BaseTool
@@ -19,7 +18,7 @@ from rlm_integrations.langchain.documents import plain
 from rlm_integrations.langchain.reporting import AsyncReporting, Reporting
 from rlm_integrations.ports import Tool
 
-__all__ = ["as_functions", "for_async_run", "for_run", "retrieving"]
+__all__ = ["as_functions", "for_async_run", "for_run"]
 
 RETRIEVED = 4
 
@@ -29,6 +28,8 @@ def as_functions(tools: Iterable[Any], retriever: Any = None) -> list[Tool]:
 
     What is not a plain function has ``call`` and ``acall`` of its own, which take the config to be called with.
     """
+    if not isinstance(tools, list | tuple | set | frozenset):
+        raise InvalidInput(f"tools is a {type(tools).__name__}: pass a list of functions or LangChain tools")
     functions = [_ToolFunction(tool) if isinstance(tool, BaseTool) else tool for tool in tools]
     if retriever is not None:
         if not isinstance(retriever, Runnable):
@@ -37,13 +38,11 @@ def as_functions(tools: Iterable[Any], retriever: Any = None) -> list[Tool]:
     return functions
 
 
-def retrieving(retriever: Runnable[Any, Any], query: str, config: RunnableConfig) -> list[Any]:
-    """What ``retriever`` finds for ``query``."""
-    return list(retriever.invoke(query, config))
-
-
 def for_run(tools: Mapping[str, Tool], reporting: Reporting) -> dict[str, Tool]:
     """``tools`` for one blocking run: what they call becomes a child of the cell that called them."""
+    for name, tool in tools.items():
+        if is_async(tool) or (isinstance(tool, _ToolFunction) and tool.is_async):
+            raise InvalidInput(f"the tool {name} is async: use ainvoke, astream or abatch")
     return {name: _bound(tool, reporting) for name, tool in tools.items()}
 
 
@@ -53,9 +52,6 @@ def for_async_run(tools: Mapping[str, Tool], reporting: AsyncReporting) -> dict[
 
 
 def _bound(tool: Tool, reporting: Reporting) -> Tool:
-    if is_async(tool):
-        return tool  # which a blocking run refuses, before anything is paid for
-
     def call(*args: Any, **kwargs: Any) -> Any:
         config = reporting.cell_config()
         if isinstance(tool, _ToolFunction | _Retrieve):
@@ -102,10 +98,17 @@ class _ToolFunction:
     def __init__(self, tool: BaseTool) -> None:
         self._tool = tool
         self._names = list(tool.args)
+        # Made of a coroutine function alone, a tool can't be called in any other way.
+        self.is_async = bool(getattr(tool, "coroutine", None)) and getattr(tool, "func", None) is None
         self.__name__ = re.sub(r"\W", "_", tool.name)
         self.__doc__ = tool.description
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        self.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in self._names])
+        parameters = [
+            inspect.Parameter(name, kind, default=schema.get("default", inspect.Parameter.empty))
+            for name, schema in tool.args.items()
+        ]
+        # A schema may have a field without a default behind one that has.
+        self.__signature__ = inspect.Signature(parameters, __validate_parameters__=False)
 
     def call(self, config: RunnableConfig, *args: Any, **kwargs: Any) -> Any:
         return self._tool.invoke(self._input(args, kwargs), config)
@@ -144,5 +147,13 @@ class _Retrieve:
         return list(self._retriever.invoke(query, **self._options(k)))[:k]
 
     def _options(self, k: int) -> dict[str, Any]:
-        # A retriever that can't be told how many takes no notice; another Runnable might not take it at all.
-        return {"k": k} if isinstance(self._retriever, BaseRetriever) else {}
+        # Both, since LangChain looks at the first alone, and the second may be its own, which takes nothing.
+        finders = [
+            getattr(self._retriever, name, None) for name in ("_get_relevant_documents", "_aget_relevant_documents")
+        ]
+        return {"k": k} if all(map(_takes_k, finders)) else {}
+
+
+def _takes_k(finder: Any) -> bool:
+    parameters = _signature(finder).parameters.values() if finder else ()
+    return any(parameter.name == "k" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

@@ -13,7 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 Script = Sequence[str | Exception] | Callable[[list[BaseMessage]], str]
 PIECE_CHARS = 8
@@ -28,13 +28,13 @@ class ScriptedChat(BaseChatModel):
     script: Any
     latency_s: float = 0.0
     model_name: str = "scripted-chat"
-    calls: list[Any] = []
-    options: list[Any] = []
+    calls: list[Any] = Field(default_factory=list)
+    options: list[Any] = Field(default_factory=list)
 
     _lock: Any = PrivateAttr(default_factory=threading.Lock)
 
     def __init__(self, script: Script, **settings: Any) -> None:
-        super().__init__(script=script, calls=[], options=[], **settings)
+        super().__init__(script=script, **settings)
 
     @property
     def _llm_type(self) -> str:
