@@ -23,6 +23,7 @@ from rlm_integrations.sandbox import wire
 from rlm_integrations.sandbox.zygote import REQUEST, SKIPPED
 
 STOP_S = 5.0
+END_S = 0.1
 POSIX = os.name == "posix"
 # On Windows: the interpreter of a virtual environment only starts the real one, and it is the real one that is to be
 # held; sockets do not load without the system's folder; no console window, no Ctrl-C; and a directory that is the
@@ -44,6 +45,10 @@ class Starter(Protocol):
 
     def kill(self, pid: int) -> None:
         """End the worker ``pid`` at once, if it is one of its own that still runs."""
+        ...
+
+    def trouble(self) -> str | None:
+        """Why no worker starts, where that is not the worker's own fault."""
         ...
 
     def close(self) -> None:
@@ -90,6 +95,17 @@ class Launcher:
                 # It is busy with hundreds of requests. A worker that goes on for ever is the greater harm.
                 os.kill(pid, signal.SIGKILL)
 
+    def trouble(self) -> str | None:
+        """See ``Starter``."""
+        with self._lock:
+            code = None if self._parent is None else self._parent.exit_code()
+        if code is None:
+            return None
+        return (
+            f"the process that starts workers ended at once with exit code {code}: see whether this package is whole "
+            "(pip check) and whether its files can be read"
+        )
+
     def close(self) -> None:
         """End the parent and all its workers."""
         with self._lock:
@@ -122,6 +138,13 @@ class _Parent:
             raise
         self.stop = weakref.finalize(self, _stop, self.control, self._process)
 
+    def exit_code(self) -> int | None:
+        """None while it runs; its sockets close a moment before it has ended."""
+        try:
+            return self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            return None
+
     def forget(self) -> None:
         self.stop.detach()
         self.control.close()
@@ -137,9 +160,10 @@ def spawn(control: str, stdin: int, descriptors: Sequence[int] = ()) -> subproce
 
     ``control`` is its first argument: the descriptor it is told its work on, or ``POOLED`` for what is at its stdin.
     """
-    # A directory that is gone: nothing can be made in it, and nothing stays behind.
-    folder = tempfile.mkdtemp(prefix="rlm-")
+    folder = None
     try:
+        # A directory that is gone: nothing can be made in it, and nothing stays behind.
+        folder = tempfile.mkdtemp(prefix="rlm-")
         return subprocess.Popen(
             [PYTHON, "-I", "-S", "-B", _script(), control, *_directories()],
             stdin=stdin,
@@ -154,7 +178,8 @@ def spawn(control: str, stdin: int, descriptors: Sequence[int] = ()) -> subproce
     except OSError as error:
         raise SandboxError(f"no process could be started for the sandbox: {error}") from error
     finally:
-        os.rmdir(folder)
+        if folder is not None:
+            os.rmdir(folder)
 
 
 def _stop(control: socket.socket, process: subprocess.Popen[bytes]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import sys
@@ -17,6 +16,7 @@ from rlm_integrations.errors import MissingExtra, SandboxError
 from rlm_integrations.ports import IsolationReport
 from rlm_integrations.sandbox.monty_session import MontySession
 from rlm_integrations.sandbox.settings import check_limits, check_names, memory_bytes
+from rlm_integrations.sandbox.waiting import Steps, Wait, adrive, drive
 
 __all__ = ["MontySandbox"]
 
@@ -62,11 +62,18 @@ class MontySandbox:
 
     def open(self, variables: Mapping[str, Any], functions: Sequence[str]) -> MontySession:
         """A session whose namespace holds ``variables`` and ``functions``. Does not wait for its process."""
+        return drive(self._open(variables, functions))
+
+    async def aopen(self, variables: Mapping[str, Any], functions: Sequence[str]) -> MontySession:
+        """The same without blocking the event loop."""
+        return await adrive(self._open(variables, functions))
+
+    def _open(self, variables: Mapping[str, Any], functions: Sequence[str]) -> Steps[MontySession]:
         _check_process()
         check_names((*variables, *functions))
         limits = {
             "max_feed_duration_secs": self.timeout_s,
-            "max_memory": memory_bytes(self.memory_mb, variables),
+            "max_memory": (yield from memory_bytes(self.memory_mb, variables)),
             "max_suspensions": 1 << 40,
         }
         session = MontySession(
@@ -79,14 +86,10 @@ class MontySandbox:
             timeout_s=self.timeout_s,
             max_output_chars=self.max_output_chars,
         )
-        self._sessions.add(session)
-        return session
-
-    async def aopen(self, variables: Mapping[str, Any], functions: Sequence[str]) -> MontySession:
-        """The same; opening never blocks."""
-        session = self.open(variables, functions)
+        with self._lock:
+            self._sessions.add(session)
         # Where many runs start at once, the event loop gets a turn between them.
-        await asyncio.sleep(0)
+        yield Wait()
         return session
 
     def report(self) -> IsolationReport:
@@ -97,7 +100,9 @@ class MontySandbox:
 
     def close(self) -> None:
         """End all sessions and their workers. A later ``open`` starts afresh."""
-        for session in list(self._sessions):
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
             session.close()
         with self._lock:
             pool, self._pool = self._pool, None

@@ -61,6 +61,10 @@ class PoolLauncher:
                 if process.pid == pid:
                     process.kill()
 
+    def trouble(self) -> str | None:
+        """See ``Starter``; here each worker has only itself."""
+        return None
+
     def close(self) -> None:
         """End all workers, those that wait and those at work."""
         with self._lock:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import sys
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -18,7 +18,7 @@ from rlm_integrations.sandbox.launcher import Launcher, Starter
 from rlm_integrations.sandbox.pool import PoolLauncher
 from rlm_integrations.sandbox.session import ProcessSession, warn_of
 from rlm_integrations.sandbox.settings import check_limits, check_names, memory_bytes
-from rlm_integrations.sandbox.waiting import drive
+from rlm_integrations.sandbox.waiting import Steps, Wait, adrive, drive
 
 __all__ = ["ProcessSandbox"]
 
@@ -55,10 +55,18 @@ class ProcessSandbox:
         self.max_output_chars, self.isolation = max_output_chars, isolation
         self._launcher: Starter = Launcher() if FORKS else PoolLauncher()
         self._policy = True
+        self._lock = threading.Lock()
         self._sessions: weakref.WeakSet[ProcessSession] = weakref.WeakSet()
 
     def open(self, variables: Mapping[str, Any], functions: Sequence[str]) -> ProcessSession:
         """A session whose namespace holds ``variables`` and ``functions``. Does not wait for its process."""
+        return drive(self._open(variables, functions))
+
+    async def aopen(self, variables: Mapping[str, Any], functions: Sequence[str]) -> ProcessSession:
+        """The same without blocking the event loop."""
+        return await adrive(self._open(variables, functions))
+
+    def _open(self, variables: Mapping[str, Any], functions: Sequence[str]) -> Steps[ProcessSession]:
         self._check_isolation()
         check_names((*variables, *functions))
         session = ProcessSession(
@@ -66,19 +74,15 @@ class ProcessSandbox:
             variables,
             functions,
             timeout_s=self.timeout_s,
-            memory_bytes=memory_bytes(self.memory_mb, variables),
+            memory_bytes=(yield from memory_bytes(self.memory_mb, variables)),
             max_output_chars=self.max_output_chars,
             strict=self.isolation == "strict",
             policy=self._policy,
         )
-        self._sessions.add(session)
-        return session
-
-    async def aopen(self, variables: Mapping[str, Any], functions: Sequence[str]) -> ProcessSession:
-        """The same; opening never blocks."""
-        session = self.open(variables, functions)
+        with self._lock:
+            self._sessions.add(session)
         # Where many runs start at once, the event loop gets a turn between them.
-        await asyncio.sleep(0)
+        yield Wait()
         return session
 
     def report(self) -> IsolationReport:
@@ -95,7 +99,9 @@ class ProcessSandbox:
 
     def close(self) -> None:
         """End all sessions and the process that starts them. A later ``open`` starts afresh."""
-        for session in list(self._sessions):
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
             session.close()
         self._launcher.close()
 

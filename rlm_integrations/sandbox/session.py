@@ -19,6 +19,7 @@ from rlm_integrations.ports import CellOutput, Final, Resume, Run, SubCall
 from rlm_integrations.sandbox import wire
 from rlm_integrations.sandbox.launcher import Starter
 from rlm_integrations.sandbox.output import clean, cut
+from rlm_integrations.sandbox.settings import size_of
 from rlm_integrations.sandbox.waiting import Steps, Wait, adrive, drive
 from rlm_integrations.sandbox.watchdog import Watchdog, is_needed, watched
 
@@ -36,7 +37,7 @@ RETRY_S = 0.005
 CHARGED_PER_CALL_S = 0.001
 # Delivering a context: no worker that reads at all is slower than this.
 DELIVERY_BYTES_PER_S = 2_000_000
-BATCH_CHARS = 1 << 20
+BATCH_CHARS = 1 << 18
 # macOS may lose a socket on its way to another process if the sender closes it meanwhile.
 HANDED_OVER_AT_ONCE = sys.platform != "darwin"
 READ_BYTES = 1 << 16
@@ -69,7 +70,7 @@ class ProcessSession:
         self._restarts = 0
         self._note = ""
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._busy = False
         self.layers: Mapping[str, str | None] = {}
         self._worker: _Worker | None = _Worker(launcher, memory_bytes)
@@ -113,6 +114,8 @@ class ProcessSession:
         try:
             yield from worker.start(self._opening(), self._variables)
         except _Lost as lost:
+            if trouble := self._launcher.trouble():
+                raise SandboxError(f"no worker can be started: {trouble}") from None
             raise SandboxError(
                 f"the worker {lost} before its first cell: it has {self._memory_bytes >> 20} MB, "
                 "raise ProcessSandbox(memory_mb=...) if the context needs more"
@@ -122,7 +125,7 @@ class ProcessSession:
         self.layers = worker.layers or {}
         warn_of({name: reason for name, reason in self.layers.items() if reason is not None})
         if self._strict:
-            for layer in ("landlock", "seccomp"):
+            for layer in ("landlock", "seccomp", "rlimits"):
                 if (reason := self.layers.get(layer, "unknown")) is not None:
                     raise SandboxError(f"isolation='strict' needs {layer}: {reason}")
 
@@ -154,7 +157,9 @@ class ProcessSession:
                 self._left_s -= min(time.monotonic() - self._called, CHARGED_PER_CALL_S)
                 if step.timeout_s is not None:
                     self._left_s = min(self._left_s, step.timeout_s)
-                message = {"type": "resume", "error": step.error, "value": step.value if step.error is None else None}
+                message = {"type": "resume", "error": step.error, "value": None, "apart": False}
+                if step.error is None:
+                    message["value"] = step.value
             try:
                 return (yield from self._bounded(self._exchange(message)))
             except (_Lost, WireError) as lost:
@@ -168,18 +173,15 @@ class ProcessSession:
     def _exchange(self, message: dict[str, Any]) -> Steps[SubCall | CellOutput]:
         worker = self._worker
         assert worker is not None
-        try:
-            data = wire.frame({name: wire.tagged(part) for name, part in message.items()})
-        except (TypeError, ValueError, RecursionError) as error:
-            data = _refusal(f"the answer can't be passed on: {error}")
-        if len(data) > MAX_ANSWER_BYTES:
-            data = _refusal(f"the answer has {len(data):,} bytes, at most {MAX_ANSWER_BYTES:,} can be passed on")
+        apart, data = yield from _packed(message)
         started = time.monotonic()
         late = _Lost(f"took longer than {self._limit_s:g} s")
         if self._left_s <= 0:
             # It might answer before anyone looks at the clock again, and again.
             raise late
         yield from worker.send(data, started + self._left_s, late)
+        if apart:
+            yield from worker.deliver(message["value"], late, started + self._left_s)
         answer = yield from worker.receive(started + self._left_s, late)
         self._left_s -= time.monotonic() - started
         if not isinstance(answer, wire.Call | wire.Done):
@@ -227,10 +229,12 @@ class ProcessSession:
 
     def _drop(self) -> None:
         self._cell = None
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker.close()
-            self._worker = None
+        # Another thread may be closing it: its descriptors must not come to mean others meanwhile.
+        with self._lock:
+            if self._worker is not None:
+                self._worker.kill()
+                self._worker.close()
+                self._worker = None
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -301,7 +305,7 @@ class _Worker:
             self._worker_end.close()
             yield from self.send(wire.frame(opening), deadline, late)
             for value in variables.values():
-                yield from self._deliver(value)
+                yield from self.deliver(value, _Lost("did not take its variables"))
             ready = yield from self.receive(time.monotonic() + START_S, late)
         except WireError as error:
             raise _Lost(f"sent {error}") from None
@@ -313,32 +317,37 @@ class _Worker:
             self.layers = {**ready.layers, "memory_watchdog": watchdog.reason}
             self.watchdog = watchdog if watchdog.reason is None else None
 
-    def _deliver(self, value: Any) -> Steps[None]:
-        shape = "list" if type(value) is list else "dict" if type(value) is dict else "value"
-        yield from self._post(wire.frame({"shape": shape}))
+    def deliver(self, value: Any, late: _Lost, deadline: float | None = None) -> Steps[None]:
+        """Send ``value`` in pieces, with turns for others in between; each by ``deadline``, or in a time of its own."""
+
+        def post(data: bytes) -> Steps[None]:
+            by = time.monotonic() + START_S + len(data) / DELIVERY_BYTES_PER_S if deadline is None else deadline
+            yield from self.send(data, by, late)
+            yield Wait()
+
+        def post_batch() -> Steps[None]:
+            for item in apart:
+                if isinstance(item, str):
+                    for data in wire.text_frames(item):
+                        yield from post(data)
+                else:
+                    yield from self.deliver(item, late, deadline)
+            yield from post(wire.frame(batch))
+
+        shape = "dict" if isinstance(value, dict) else "list" if isinstance(value, list | tuple) else "value"
+        yield from post(wire.frame({"shape": shape}))
         parts: Any = value.items() if shape == "dict" else value if shape == "list" else [value]
         batch: list[Any] = []
-        texts: list[str] = []
+        apart: list[Any] = []
         size = 0
         for part in parts:
-            batch.append(wire.tagged(part, texts))
+            batch.append(wire.tagged(part, apart))
             size += _weight(part)
             if size > BATCH_CHARS:
-                yield from self._post_batch(batch, texts)
-                batch, texts, size = [], [], 0
-        yield from self._post_batch(batch, texts)
-        yield from self._post(wire.frame(None))
-
-    def _post_batch(self, batch: list[Any], texts: list[str]) -> Steps[None]:
-        for text in texts:
-            for data in wire.text_frames(text):
-                yield from self._post(data)
-        yield from self._post(wire.frame(batch))
-
-    def _post(self, data: bytes) -> Steps[None]:
-        deadline = time.monotonic() + START_S + len(data) / DELIVERY_BYTES_PER_S
-        yield from self.send(data, deadline, _Lost("did not take its variables"))
-        yield Wait()
+                yield from post_batch()
+                batch, apart, size = [], [], 0
+        yield from post_batch()
+        yield from post(wire.frame(None))
 
     def send(self, data: bytes, deadline: float, late: _Lost) -> Steps[None]:
         """All of ``data``, or ``_Lost``."""
@@ -424,8 +433,24 @@ def warn_of(missing: Mapping[str, str]) -> None:
         logger.warning("the sandbox runs without %s: %s", name, missing[name])
 
 
+def _packed(message: Mapping[str, Any]) -> Steps[tuple[bool, bytes]]:
+    """A step as a frame; True with one whose value is large and is to be delivered after it."""
+    value = message.get("value")
+    try:
+        if isinstance(value, str | list | tuple | dict) and (wire.is_large(value) or len(value) > wire.LONG_CHARS):
+            size = yield from size_of(value)
+            if size > MAX_ANSWER_BYTES:
+                return False, _refusal(f"it takes up {size:,} bytes, at most {MAX_ANSWER_BYTES:,} can be passed on")
+            return True, wire.frame({**message, "value": None, "apart": True})
+        return False, wire.frame({name: wire.tagged(part) for name, part in message.items()})
+    except (TypeError, ValueError, RecursionError) as error:
+        return False, _refusal(str(error))
+
+
 def _refusal(reason: str) -> bytes:
-    return wire.frame({"type": "resume", "error": reason, "value": None})
+    return wire.frame(
+        {"type": "resume", "error": f"the answer can't be passed on: {reason}", "value": None, "apart": False}
+    )
 
 
 def _weight(part: Any) -> int:

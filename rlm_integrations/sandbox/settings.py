@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
+from rlm_integrations.context import Document
 from rlm_integrations.errors import InvalidInput
+from rlm_integrations.sandbox.waiting import Steps, Wait
 
 BASE_MEMORY_MB = 512
 MIN_MEMORY_MB, MAX_MEMORY_MB = 64, 1 << 20
 MAX_TIMEOUT_S = 1_000_000
 MAX_OUTPUT_CHARS = 1_000_000
+MAX_DEPTH = 200
+VALUES_A_TURN = 20_000
 
 
 def check_limits(timeout_s: float, memory_mb: float | None, max_output_chars: int) -> None:
@@ -33,21 +38,40 @@ def check_names(names: Iterable[object]) -> None:
             raise InvalidInput(f"{name!r} can't name a variable or function of model code: pass a plain identifier")
 
 
-def memory_bytes(memory_mb: float | None, variables: Mapping[str, Any]) -> int:
+def memory_bytes(memory_mb: float | None, variables: Mapping[str, Any]) -> Steps[int]:
     """The limit in bytes: what was asked for, or 512 MB and four times the variables."""
     if memory_mb is not None:
         return int(memory_mb * (1 << 20))
-    return (BASE_MEMORY_MB << 20) + 4 * sum(_size(value) for value in variables.values())
+    return (BASE_MEMORY_MB << 20) + 4 * (yield from size_of(list(variables.values())))
+
+
+def size_of(value: Any) -> Steps[int]:
+    """Bytes of memory ``value`` takes up, all in all. ``InvalidInput`` for one too deep, or that holds itself."""
+    size = count = 0
+    path: list[Iterator[Any]] = [iter((value,))]
+    while path:
+        for item in path[-1]:
+            size += sys.getsizeof(item)
+            count += 1
+            if count % VALUES_A_TURN == 0:
+                yield Wait()
+            if inner := _parts(item):
+                path.append(inner)
+                break
+        else:
+            path.pop()
+        if len(path) > MAX_DEPTH:
+            raise InvalidInput(f"a variable is nested deeper than {MAX_DEPTH} levels, or holds itself: flatten it")
+    return size
+
+
+def _parts(value: Any) -> Iterator[Any] | None:
+    if isinstance(value, dict):
+        return chain(value, value.values())
+    if isinstance(value, list | tuple):
+        return iter(value)
+    return iter((value.metadata,)) if isinstance(value, Document) else None
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _size(value: Any) -> int:
-    """Bytes of memory ``value`` takes up, all in all."""
-    if isinstance(value, dict):
-        return sys.getsizeof(value) + sum(_size(key) + _size(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return sys.getsizeof(value) + sum(map(_size, value))
-    return sys.getsizeof(value)

@@ -23,6 +23,7 @@ MAX_DEPTH = 100
 CHUNK_CHARS = 1 << 20
 # Longer strings travel as raw UTF-8 in frames of their own, so that no side holds them a second time.
 LONG_CHARS = 1 << 16
+LARGE_VALUES = 2_000
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # A string, or what begins or parts values. Possessive, so that no frame makes the search remember where it could turn.
@@ -84,50 +85,66 @@ def loads(body: bytes | bytearray) -> Any:
     return json.loads(body.decode("utf-8", "surrogatepass"))
 
 
-def tagged(value: Any, long_texts: list[str] | None = None) -> Any:
-    """A JSON value or ``Document`` as pure JSON. Strings over ``LONG_CHARS`` are put into ``long_texts``, if given."""
+def tagged(value: Any, apart: list[Any] | None = None) -> Any:
+    """A JSON value or ``Document`` as pure JSON. Long strings and large containers are put into ``apart``, if given."""
     kind = type(value)
     if kind is str or isinstance(value, str):
-        if long_texts is not None and len(value) > LONG_CHARS:
-            long_texts.append(value)
-            text: Any = {"$": "text"}
+        if apart is not None and len(value) > LONG_CHARS:
+            apart.append(value)
+            text: Any = {"$": "apart"}
         else:
             text = str(value)
         if kind is str or not isinstance(value, Document):
             return text
-        return {"$": "document", "text": text, "id": value.id, "metadata": tagged(value.metadata, long_texts)}
+        return {"$": "document", "text": text, "id": value.id, "metadata": tagged(value.metadata, apart)}
+    if apart is not None and is_large(value):
+        apart.append(value)
+        return {"$": "apart"}
     if isinstance(value, dict):
         if "$" in value:
-            return {"$": "dict", "items": [[str(key), tagged(item, long_texts)] for key, item in value.items()]}
-        return {str(key): tagged(item, long_texts) for key, item in value.items()}
+            return {"$": "dict", "items": [[str(key), tagged(item, apart)] for key, item in value.items()]}
+        return {str(key): tagged(item, apart) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [tagged(item, long_texts) for item in value]
+        return [tagged(item, apart) for item in value]
     return value
 
 
-def untagged(value: Any, long_texts: Iterable[str] = ()) -> Any:
+def is_large(value: Any) -> bool:
+    """Whether a container holds so much that one frame for it would keep an event loop waiting."""
+    count, containers = 0, [value] if isinstance(value, dict | list | tuple) else []
+    while containers:
+        parts = containers.pop()
+        count += len(parts)
+        if count > LARGE_VALUES:
+            return True
+        inner = parts.values() if isinstance(parts, dict) else parts
+        containers.extend(part for part in inner if isinstance(part, dict | list | tuple))
+    return False
+
+
+def untagged(value: Any, apart: Iterable[Any] = ()) -> Any:
     """The inverse of ``tagged``. Raises ``WireError`` for a tag that is not well-formed."""
     kind = type(value)
     if kind is list:
-        return [item if type(item) is str else untagged(item, long_texts) for item in value]
+        return [item if type(item) is str else untagged(item, apart) for item in value]
     if kind is not dict:
         return value
     if "$" not in value:
-        return {key: item if type(item) is str else untagged(item, long_texts) for key, item in value.items()}
+        return {key: item if type(item) is str else untagged(item, apart) for key, item in value.items()}
     match value:
-        case {"$": "text", **rest} if not rest:
-            for text in long_texts:
-                return text
+        case {"$": "apart", **rest} if not rest:
+            for part in apart:
+                return part
         case {"$": "document", "text": text, "id": str() | None as id, "metadata": dict() as metadata, **rest} if (
             not rest
         ):
-            text = untagged(text, long_texts)
-            metadata = untagged(metadata, long_texts)
+            text = untagged(text, apart)
+            metadata = untagged(metadata, apart)
             if type(text) is str and type(metadata) is dict:
                 return Document(text, id=id, metadata=metadata)
         case {"$": "dict", "items": list() as items, **rest} if not rest:
             if all(type(item) is list and len(item) == 2 and type(item[0]) is str for item in items):
-                return {key: untagged(item, long_texts) for key, item in items}
+                return {key: untagged(item, apart) for key, item in items}
     raise WireError("a malformed tag in a frame")
 
 

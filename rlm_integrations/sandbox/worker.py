@@ -134,22 +134,27 @@ class _Host:
         return message
 
     def value(self) -> Any:
-        """A variable: its shape, then its parts in batches, long texts in raw frames before the batch they stand in."""
-        shape = self.message()["shape"]
+        """What the host delivers: a shape, then parts in batches; what is long or large comes before its batch."""
+        return self._container(self.message()["shape"])
+
+    def _container(self, shape: str) -> Any:
         whole: Any = {} if shape == "dict" else []
-        texts: list[str] = []
+        apart: list[Any] = []
         while True:
             kind, body = self._frame()
             if kind != wire.JSON:
-                texts.append(self._text(kind, body))
+                apart.append(self._text(kind, body))
                 del body
                 continue
             batch = wire.loads(body)
             if batch is None:
                 return whole[0] if shape == "value" else whole
-            taken = _taking(texts)
+            if type(batch) is dict:
+                apart.append(self._container(batch["shape"]))
+                continue
+            taken = _taking(apart)
             parts = [wire.untagged(item, taken) for item in batch]
-            del texts[:]
+            del apart[:]
             whole.update(parts) if shape == "dict" else whole.extend(parts)
 
     def _text(self, kind: int, body: bytes) -> str:
@@ -184,7 +189,7 @@ class _Host:
         answer = self.message()
         if answer["error"] is not None:
             raise SubCallError(answer["error"])
-        return wire.untagged(answer["value"])
+        return self.value() if answer["apart"] else wire.untagged(answer["value"])
 
     def finish(self, stdout: str, error: str | None, final: tuple[Any, list[str]] | None, spent: bool = False) -> None:
         """The cell has ended."""
@@ -233,7 +238,7 @@ class _HostBySocket(_Host):
         self._socket.sendall(data)
 
 
-def _taking(texts: list[str]) -> Iterator[str]:
-    texts.reverse()
-    while texts:
-        yield texts.pop()
+def _taking(parts: list[Any]) -> Iterator[Any]:
+    parts.reverse()
+    while parts:
+        yield parts.pop()

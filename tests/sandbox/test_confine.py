@@ -216,11 +216,12 @@ def test_strict_refuses_to_start_without_landlock_or_seccomp(monkeypatch: pytest
         sandbox.open({}, [])
 
 
-def test_strict_refuses_a_worker_that_could_not_lock_itself() -> None:
+@pytest.mark.parametrize("layer", ["landlock", "seccomp", "rlimits"])
+def test_strict_refuses_a_worker_that_could_not_lock_itself(layer: str) -> None:
     with ProcessSandbox(isolation="strict") as sandbox:
-        sandbox._launcher = Launcher(("seccomp",))
+        sandbox._launcher = Launcher((layer,))
         session = sandbox.open({"context": "x"}, [])
-        with pytest.raises(SandboxError, match="needs seccomp"):
+        with pytest.raises(SandboxError, match=f"needs {layer}"):
             session.advance(Run("1"))
         sandbox._launcher.close()
 

@@ -244,7 +244,15 @@ def test_many_threads_open_sessions_at_once(sandbox: ProcessSandbox) -> None:
         assert list(pool.map(one, range(80))) == [f"{number}\n" for number in range(80)]
 
 
-def test_a_large_context_does_not_stall_the_loop(sandbox: ProcessSandbox) -> None:
+ROWS = [{"n": number, "name": f"row {number}"} for number in range(100_000)]
+
+
+@pytest.mark.parametrize(
+    ("context", "printed"),
+    [("0123456789" * 3_000_000, "30000000"), (ROWS, "100000"), ({"rows": ROWS}, "1"), ([[ROWS]], "1")],
+    ids=["text", "rows", "rows in a dict", "rows in lists"],
+)
+def test_a_large_context_does_not_stall_the_loop(context: Any, printed: str, sandbox: ProcessSandbox) -> None:
     stalls = [0.0]
 
     async def watch() -> None:
@@ -255,15 +263,44 @@ def test_a_large_context_does_not_stall_the_loop(sandbox: ProcessSandbox) -> Non
 
     async def main() -> CellOutput | SubCall:
         watcher = asyncio.create_task(watch())
-        session = await sandbox.aopen({"context": text}, [])
-        output = await session.aadvance(Run("print(len(context))"))
+        session = await sandbox.aopen({"context": context}, ["f"])
+        output = await session.aadvance(Run("print(len(context), context == f())"))
+        if isinstance(output, SubCall):
+            output = await session.aadvance(Resume(context))
         session.close()
         watcher.cancel()
         return output
 
-    text = "0123456789" * 3_000_000
-    assert asyncio.run(main()) == CellOutput("30000000\n")
+    assert asyncio.run(main()) == CellOutput(f"{printed} True\n")
     assert max(stalls) < 0.25
+
+
+@pytest.mark.parametrize("depth", [250, 100_000])
+def test_a_variable_too_deep_to_pass_on_is_refused(depth: int, sandbox: ProcessSandbox) -> None:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    with pytest.raises(InvalidInput, match="deeper than 200 levels"):
+        sandbox.open({"context": value}, [])
+
+
+def test_a_variable_that_holds_itself_is_refused(sandbox: ProcessSandbox) -> None:
+    value: list[Any] = [1]
+    value.append({"again": value})
+    with pytest.raises(InvalidInput, match="holds itself"):
+        sandbox.open({"context": value}, [])
+
+
+def test_a_host_without_a_temporary_directory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with ProcessSandbox() as sandbox, pytest.raises(SandboxError, match="/nowhere"):
+        sandbox.open({"context": "x"}, [])
+
+
+def test_a_starter_that_does_not_live_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlm_integrations.sandbox.launcher._directories", lambda: ["/nowhere"])
+    with ProcessSandbox() as sandbox, pytest.raises(SandboxError, match="exit code 1: see whether"):
+        run_cell(sandbox.open({"context": "x"}, []), "1")
 
 
 def test_a_lost_starter_is_replaced(sandbox: ProcessSandbox) -> None:

@@ -84,6 +84,9 @@ class Stage:
     def kill(self, pid: int) -> None:
         """A played worker has no process."""
 
+    def trouble(self) -> str | None:
+        return None
+
     def _play(self, worker: Worker, end: socket.socket) -> None:
         with end:
             try:
