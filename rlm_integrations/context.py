@@ -26,6 +26,7 @@ BLOCKS = (
 ACCEPTED = "a str, a list of str or Document, a dict or list of JSON values, or a Context"
 MAX_DEPTH = 100
 HEAD_CHARS = 200
+LARGE_VALUES, LARGE_CHARS = 1_000, 1_000_000
 MAX_INT_BITS = 10_000
 
 
@@ -100,6 +101,9 @@ class Context:
         if not documents:
             raise InvalidInput("no text files found: name at least one file, or a folder with text files in it")
         return cls(documents)
+
+    def __repr__(self) -> str:
+        return f"<Context: {self.type}, {self.chars:,} characters>"
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """``(document id, text)`` of all text in order; in JSON every string is a document, named by its path."""
@@ -239,6 +243,24 @@ def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         case dict():
             for key, item in value.items():
                 yield from texts_of(item, f"{path}.{key}" if path else key)
+
+
+def is_large(value: Any) -> bool:
+    """Whether it may take more than a moment to check and hash ``value`` as a context."""
+    chars = count = 0
+    left = [value.value if isinstance(value, Context) else value]
+    while left:
+        item = left.pop()
+        count += 1
+        if isinstance(item, str):
+            chars += len(item)
+        elif isinstance(item, dict | list | tuple):
+            count += len(item)
+            if count <= LARGE_VALUES:
+                left.extend(item.values() if isinstance(item, dict) else item)
+        if count > LARGE_VALUES or chars > LARGE_CHARS:
+            return True
+    return False
 
 
 def _dumps(value: Any) -> bytes:

@@ -10,14 +10,15 @@ import keyword
 import queue
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlm_integrations.budget import Budget
-from rlm_integrations.context import Context
+from rlm_integrations.context import Context, is_large
 from rlm_integrations.engine.algorithm import run
 from rlm_integrations.engine.answer import AnswerType
-from rlm_integrations.engine.drivers import adrive, drive, is_async
+from rlm_integrations.engine.drivers import adrive, drive, in_thread, is_async
 from rlm_integrations.engine.effects import Branch, CheckModel
 from rlm_integrations.engine.sub_calls import FUNCTIONS
 from rlm_integrations.engine.tree import Observer, Settings, Tree
@@ -202,7 +203,7 @@ class RLM:
 
     async def arun(self, query: str, context: Any) -> RLMResult:
         """The same without blocking the event loop. Cancelling the task ends everything below it."""
-        tree, branch = self._begin(query, context)
+        tree, branch = self._begin(query, await _prepared(context))
         with _Partial(tree):
             await adrive(branch)
         return RLMResult.from_events(tree.events)
@@ -219,13 +220,20 @@ class RLM:
 
     def astream(self, query: str, context: Any) -> AsyncIterator[Event]:
         """The same without blocking the event loop."""
+        _check_query(query)
+        # What is small is checked at once, so that it is refused where the mistake was made.
+        return self._astream(query, context if is_large(context) else Context.of(context))
+
+    async def _astream(self, query: str, context: Any) -> AsyncIterator[Event]:
         inbox = _Inbox()
-        tree, branch = self._begin(query, context, inbox.put)
-        return _astream(tree, branch, inbox)
+        inbox.open()
+        tree, branch = self._begin(query, await _prepared(context), inbox.put)
+        async with aclosing(_astream(tree, branch, inbox)) as events:  # type: ignore[type-var]
+            async for event in events:
+                yield event
 
     def _begin(self, query: str, context: Any, reader: Observer | None = None) -> tuple[Tree, Branch[RunEnded]]:
-        if not isinstance(query, str) or not query.strip():
-            raise InvalidInput(f"the question is {query!r}: pass a str with some text")
+        _check_query(query)
         checked = Context.of(context)
         observers = (*self._observers, reader) if reader else self._observers
         tree = Tree(self._settings, checked.chars, observers, stream_text=reader is not None)
@@ -317,7 +325,6 @@ class _Inbox:
 async def _astream(tree: Tree, branch: Branch[RunEnded], inbox: _Inbox) -> AsyncIterator[Event]:
     import asyncio
 
-    inbox.open()
     task = asyncio.ensure_future(adrive(branch))
     task.add_done_callback(lambda _: inbox.put(None))
     try:
@@ -328,6 +335,24 @@ async def _astream(tree: Tree, branch: Branch[RunEnded], inbox: _Inbox) -> Async
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _check_query(query: Any) -> None:
+    if not isinstance(query, str) or not query.strip():
+        raise InvalidInput(f"the question is {query!r}: pass a str with some text")
+
+
+async def _prepared(context: Any) -> Context:
+    """``context`` checked and hashed, without blocking the event loop."""
+    if not is_large(context):
+        return Context.of(context)
+
+    def prepare() -> Context:
+        checked = Context.of(context)
+        _ = checked.summary
+        return checked
+
+    return await in_thread(prepare)
 
 
 @cache

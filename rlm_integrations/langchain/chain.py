@@ -13,6 +13,7 @@ from langchain_core.prompts import BasePromptTemplate, format_document
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict
 
+from rlm_integrations.engine.drivers import in_thread
 from rlm_integrations.errors import InvalidInput
 from rlm_integrations.langchain.asked import Asked
 from rlm_integrations.langchain.runnable import RLMInput, RLMRunnable
@@ -81,7 +82,7 @@ class _DocumentsChain(RunnableSerializable[dict[str, Any], Any]):
         return runnable.invoke(asked, config, **kwargs)
 
     async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        runnable, asked = self._asking(input)
+        runnable, asked = await in_thread(lambda: self._asking(input))
         return await runnable.ainvoke(asked, config, **kwargs)
 
     def stream(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
@@ -92,7 +93,7 @@ class _DocumentsChain(RunnableSerializable[dict[str, Any], Any]):
     async def astream(
         self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        runnable, asked = self._asking(input)
+        runnable, asked = await in_thread(lambda: self._asking(input))
         async with aclosing(runnable.astream(asked, config, **kwargs)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 yield piece

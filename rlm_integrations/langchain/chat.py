@@ -23,6 +23,7 @@ from langchain_core.runnables import RunnablePassthrough as Passthrough
 from pydantic import ConfigDict, PrivateAttr, SecretStr
 
 from rlm_integrations.budget import Budget
+from rlm_integrations.engine.drivers import in_thread
 from rlm_integrations.errors import InvalidInput
 from rlm_integrations.langchain.answering import Answering
 from rlm_integrations.langchain.engine import Engine
@@ -193,7 +194,7 @@ class ChatRLM(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         try:
-            answering = Answering(self, messages, stop, run_manager, kwargs)
+            answering = await in_thread(lambda: Answering(self, messages, stop, run_manager, kwargs))
             config = children_of(AsyncCallbackManager, run_manager, self._traced(kwargs))
             if not super()._should_stream(async_api=True, run_manager=run_manager, **kwargs):
                 context = await answering.afound(config)
@@ -235,7 +236,7 @@ class ChatRLM(BaseChatModel):
         under: Under | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        answering = Answering(self, messages, stop, run_manager, kwargs)
+        answering = await in_thread(lambda: Answering(self, messages, stop, run_manager, kwargs))
         async with AsyncExitStack() as opened:
             config = under.config if under else children_of(AsyncCallbackManager, run_manager, self._traced(kwargs))
             stream = aclosing(answering.astream(config))  # type: ignore[type-var]

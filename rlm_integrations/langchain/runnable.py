@@ -15,6 +15,7 @@ from pydantic import ConfigDict, PrivateAttr
 from typing_extensions import TypedDict
 
 from rlm_integrations.context import Context
+from rlm_integrations.engine.drivers import in_thread
 from rlm_integrations.errors import InvalidInput
 from rlm_integrations.langchain.documents import cited, context_of
 from rlm_integrations.langchain.endings import ended
@@ -125,7 +126,7 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
         """The same, without blocking the event loop."""
         if kwargs:
             return await self._with(kwargs).ainvoke(input, config)
-        asked = _Asked.of(input, self.retriever)
+        asked = await _Asked.aof(input, self.retriever)
         results: list[RLMResult] = []
 
         async def run(_: Any, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig) -> Any:
@@ -175,7 +176,7 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
                 async for piece in pieces:
                     yield piece
             return
-        asked = _Asked.of(input, self.retriever)
+        asked = await _Asked.aof(input, self.retriever)
         results: list[RLMResult] = []
 
         async def run(
@@ -232,6 +233,17 @@ class _Asked:
         if given is None and retriever is None:
             raise InvalidInput('the input has no "context": pass one, or give RLMRunnable a retriever')
         return cls(query, None if given is None else context_of(given), given)
+
+    @classmethod
+    async def aof(cls, input: Any, retriever: Any) -> _Asked:
+        """The same, without blocking the event loop, which the hash of a long context would."""
+
+        def make() -> _Asked:
+            asked = cls.of(input, retriever)
+            _ = asked.description
+            return asked
+
+        return await in_thread(make)
 
     @property
     def description(self) -> Any:

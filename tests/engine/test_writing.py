@@ -58,6 +58,9 @@ def test_quotes_are_checked_before_anything_is_written(run: Any, make_rlm: Any) 
         ("FINAL_WRITE('', 'notes')", {}, "instructions must be"),
         ("FINAL_WRITE(5, 'notes')", {}, "instructions must be"),
         ("FINAL_WRITE('x', 'notes')", {"output_type": int}, "give it with FINAL"),
+        ("FINAL_WRITE('x', 'notes', quotes=5)", {}, "quotes must be"),
+        ("FINAL_WRITE('x', 'notes', quotes=True)", {}, "quotes must be"),
+        ("FINAL_WRITE('x', 'notes', quotes=['The cat', ['sat']])", {}, "quotes must be"),
         ("FINAL_WRITE()", {}, "missing 1 required positional argument"),
     ],
 )
