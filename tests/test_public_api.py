@@ -17,6 +17,9 @@ PUBLIC = {
         RunFailed RunStarted SandboxError TextDelta Trajectory TurnsExhausted Usage UsageReport WindowExceeded
         WireError __version__
     """,
+    "rlm_integrations.langchain": """
+        ChatRLM CitedDocument OffloadMiddleware RLMInput RLMRunnable RLMTool create_rlm_documents_chain
+    """,
     "rlm_integrations.models": "LiteLLMModel",
     "rlm_integrations.sandbox": """
         CellOutput Final IsolationReport MontySandbox ProcessSandbox Resume Run Sandbox Session SubCall

@@ -30,6 +30,7 @@ from rlm_integrations.models.provider import KEY_VARIABLES
 from rlm_integrations.sandbox import ProcessSandbox
 from rlm_integrations.sandbox.modules import PRELOADED
 from rlm_integrations.testing import ScriptedModel
+from tests.langchain.scripted import ScriptedChat
 from tests.scripts import cell
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +62,14 @@ REPLIES = {
     "Events": {
         "How many words are there?": "FINAL(len(context.split()))",
         "When was it built?": "FINAL(re.search(r'\\d{4}', context)[0])",
+    },
+    "LangChain": {
+        "Who pays more?": "FINAL(max(context, key=lambda d: int(re.search(r'\\d+', d)[0])).split()[0])",
+        "What do they pay together?": "FINAL(f'{sum(int(re.search(r\"[0-9]+\", d)[0]) for d in context)} EUR')",
+        "What is it that Ada rents?": "text = search('Ada')[0]\nFINAL(text[-5:-1], quotes=[text[-13:-1]])",
+        "Who signed?": "FINAL(re.search(r'by (\\w+)', context[0])[1])",
+        "What does Bo rent?": "FINAL('a ' + context[1].split()[-1].rstrip('.'))",
+        "Who pays less?": "FINAL(min(context, key=lambda d: int(re.search(r'\\d+', d)[0])).split()[0])",
     },
     "Sandbox": {},
     "Testing your code": {},
@@ -111,6 +120,11 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Non
 
         monkeypatch.setattr(LiteLLMModel, "complete", complete)
         monkeypatch.setattr(LiteLLMModel, "acomplete", acomplete)
+
+        def chat(messages: Any) -> str:
+            return answer([Message("user", str(message.text)) for message in messages])
+
+        monkeypatch.setattr("langchain.chat_models.init_chat_model", lambda name, **settings: ScriptedChat(chat))
 
     return said
 

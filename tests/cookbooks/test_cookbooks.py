@@ -103,7 +103,8 @@ def test_every_script_has_a_test_and_a_recording() -> None:
     names = {script.stem for script in SCRIPTS}
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_") and name[5:] in names}
     assert tested == names
-    assert {cassette.stem for cassette in CASSETTES.glob("*.yaml")} == names
+    notebooks = {notebook.stem for notebook in COOKBOOKS.glob("*.ipynb")}
+    assert {cassette.stem for cassette in CASSETTES.glob("*.yaml")} == names | notebooks
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
