@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import enum
 import functools
+import inspect
 import random
-import typing
+import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from rlm_integrations.sandbox.guards import write
+from rlm_integrations.sandbox.guards import MODEL_MODULE, write
+from rlm_integrations.sandbox.policy import NotAllowed, check_store, load_guard
 
 
 def wraps(wrapped: Any, /) -> Callable[[Any], Any]:
@@ -21,51 +23,74 @@ def wraps(wrapped: Any, /) -> Callable[[Any], Any]:
 
 def update_wrapper(wrapper: Any, wrapped: Any, /) -> Any:
     """``functools.update_wrapper`` with nothing to configure."""
+    if isinstance(wrapper, type):
+        # The annotations of a class become source, if it is a dataclass.
+        raise TypeError("a class can't be a wrapper here")
     return functools.update_wrapper(write(wrapper), wrapped)
+
+
+def total_ordering(cls: Any, /) -> Any:
+    """``functools.total_ordering``, for classes of the model's own."""
+    return functools.total_ordering(write(cls))
 
 
 def dataclass(cls: Any = None, /, **options: Any) -> Any:
     """``dataclasses.dataclass``, for classes of the model's own."""
 
     def decorate(cls: Any, /) -> Any:
-        # Fields make match patterns, which load attributes unguarded: those of a string lead out.
-        if issubclass(cls, str):
-            raise TypeError("a dataclass can't be a str here")
+        names = [*inspect.get_annotations(write(cls))]
         for base in cls.__mro__:
-            for field in vars(base).get("__dataclass_fields__", {}).values():
-                # The names of fields become source that the standard library compiles.
-                if type(field.name) is not str or not field.name.isidentifier():
-                    raise TypeError(f"a field can't be called {field.name!r}")
-        return dataclasses.dataclass(**options)(write(cls))
+            names += [field.name for field in getattr(base, _FIELDS, {}).values()]
+        for name in names:
+            # The names of fields become source that the standard library compiles.
+            if type(name) is not str or not name.isidentifier():
+                raise TypeError(f"a field can't be called {name!r}")
+            check_store(name)
+        made: Any = dataclasses.dataclass(**options)(cls)
+        setattr(made, _FIELDS, _Fields(vars(made)[_FIELDS]))
+        if _PATTERN in vars(made):
+            setattr(made, _PATTERN, matched(getattr(made, _PATTERN)))
+        return made
 
     return decorate if cls is None else decorate(cls)
+
+
+_FIELDS, _PATTERN = "__dataclass_fields__", "__match_args__"
+
+
+class _Fields:
+    """The fields of a dataclass, which no instance can have others in place of: their names are loaded unguarded."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+
+    def __get__(self, obj: object, owner: object = None) -> dict[str, Any]:
+        return self._fields
+
+    def __set__(self, obj: object, value: object) -> None:
+        raise AttributeError(f"{_FIELDS} can't be set here")
+
+
+def matched(names: Iterable[str]) -> tuple[str, ...]:
+    """``names`` for ``__match_args__``, or none if one of them needs a guard: patterns load attributes without."""
+    names = tuple(names)
+    try:
+        return () if any(load_guard(name) for name in names) else names
+    except NotAllowed:
+        return ()
+
+
+def namedtuple(typename: Any, field_names: Any, **options: Any) -> Any:
+    """``collections.namedtuple``; ``typing.NamedTuple`` makes its classes with it too."""
+    options["module"] = options.get("module") or sys._getframe(1).f_globals.get("__name__", MODEL_MODULE)
+    made: Any = _namedtuple(typename, field_names, **options)
+    setattr(made, _PATTERN, matched(made._fields))
+    return made
+
+
+_namedtuple = collections.namedtuple
 
 
 def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
     """``uuid.uuid1`` of a made-up machine: the real one's number is its own business."""
     return uuid.uuid1(random.getrandbits(48) | 1 << 40 if node is None else node, clock_seq)
-
-
-def seal_forward_refs() -> None:
-    """Have nobody subclass ``typing.ForwardRef``, whose private methods run the text of an annotation."""
-
-    def refuse(cls: Any, /, **options: Any) -> None:
-        raise TypeError("a forward reference can't be a base class here")
-
-    typing.ForwardRef.__init_subclass__ = classmethod(refuse)  # type: ignore[assignment]
-
-
-def check_enum_names() -> None:
-    """Have ``Enum("Name", members)`` refuse dunder members: they would become attributes of the class."""
-    create = enum.EnumMeta._create_  # type: ignore[attr-defined]
-
-    def _create_(cls: Any, class_name: Any, names: Any, **options: Any) -> Any:
-        if not isinstance(names, str):
-            names = dict(names) if isinstance(names, Mapping) else [*names]
-        plain = names.replace(",", " ").split() if isinstance(names, str) else names
-        for name in plain:
-            if str(name if isinstance(name, str) else name[0]).startswith("_"):
-                raise ValueError(f"an enum can't have the member {name!r} here")
-        return create(cls, class_name, names, **options)
-
-    enum.EnumMeta._create_ = _create_  # type: ignore[attr-defined]

@@ -5,18 +5,36 @@ Every parameter is positional-only: source must not be able to set anything by k
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib
 import string
 import types
 import typing
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rlm_integrations.sandbox.except_star import Raised
-from rlm_integrations.sandbox.policy import BY_NAME, INSTEAD, NO_METACLASS, NotAllowed, check_store, load_guard
+from rlm_integrations.sandbox.policy import (
+    BY_NAME,
+    INSTEAD,
+    NO_METACLASS,
+    NotAllowed,
+    check_store,
+    load_guard,
+    store_guard,
+)
+from rlm_integrations.sandbox.trace import CELL
 
 MODEL_MODULE = "__main__"
+# Objects that hand the loads of their attributes on to another one.
+FORWARDING: tuple[type, ...] = (
+    types.GenericAlias,
+    typing._BaseGenericAlias,  # type: ignore[attr-defined]
+    weakref.ProxyType,
+    weakref.CallableProxyType,
+)
 _formatter_field_name_split: Any = importlib.import_module("_string").formatter_field_name_split
 
 
@@ -45,7 +63,7 @@ class Facade:
     def __getattr__(self, name: str) -> Any:
         from rlm_integrations.sandbox.hints import attribute_hint
 
-        raise AttributeError(f"module {self._name!r} has no attribute {name!r}{attribute_hint(self._name)}")
+        raise AttributeError(f"module {self._name!r} has no attribute {name!r}{attribute_hint(self._name, name)}")
 
     def __reduce_ex__(self, protocol: object) -> Any:
         raise TypeError(f"{self!r} can't be copied")
@@ -65,25 +83,55 @@ def is_model_made(obj: object, /) -> bool:
 
 def own(obj: Any, /) -> Any:
     """``obj``, if its private attributes are the model's own business."""
-    if type(obj).__module__ == MODEL_MODULE or is_model_made(obj):
+    if type(obj) in _OWN_KINDS:
         return obj
-    if type(obj) in (super, types.SimpleNamespace):
+    if isinstance(obj, super):
+        own(_behind(obj))
+        return obj
+    if not isinstance(obj, FORWARDING) and (is_model_made(obj) or type(obj) is types.SimpleNamespace):
         return obj
     raise AttributeError(f"private attributes of {_named(obj)} can't be used here")
 
 
+def _behind(obj: Any) -> Any:
+    """The object whose attributes a ``super()`` gives; any other object is itself."""
+    return super.__dict__["__self__"].__get__(obj) if isinstance(obj, super) else obj
+
+
 def write(obj: Any, /) -> Any:
     """``obj``, if model code may set its attributes: anything but classes, functions and modules not its own."""
-    if type(obj).__module__ == MODEL_MODULE:
+    kind = type(obj)
+    if kind in _OWN_KINDS:
+        return obj
+    if isinstance(obj, _NEVER_WRITTEN):
+        raise AttributeError(f"attributes of {_named(obj)} can't be changed here")
+    if kind.__module__ == MODEL_MODULE:
+        if len(_OWN_KINDS) < MAX_OWN_KINDS:
+            _OWN_KINDS.add(kind)
         return obj
     if isinstance(obj, type | types.FunctionType | types.ModuleType | Facade) and not is_model_made(obj):
         raise AttributeError(f"attributes of {_named(obj)} can't be changed here")
     return obj
 
 
+# A dataclass makes source of the names its fields have.
+_NEVER_WRITTEN = (*FORWARDING, super, dataclasses.Field)
+# Classes of the model's own whose instances were written before: the checks are slow, and a loop writes often.
+_OWN_KINDS: set[type] = set()
+MAX_OWN_KINDS = 10_000
+
+
+def write_own(obj: Any, /) -> Any:
+    """``obj``, if model code may set its private attributes."""
+    return obj if type(obj) in _OWN_KINDS else write(own(obj))
+
+
 def dict_of(obj: Any, name: str = "__dict__", /) -> Any:
     """The attributes of an instance of the model's own; a copy for a class, whose attributes are more than data."""
     found = getattr(own(obj), name)
+    if name == "__members__":
+        # Compared with an object, a mappingproxy hands it the dict it stands for.
+        return types.MappingProxyType(dict(found))
     if name == "__annotations__":
         return _annotations_of(obj, found)
     if isinstance(obj, type):
@@ -105,6 +153,32 @@ def plain_hint(hint: Any, /) -> Any:
     return hint.__forward_arg__ if isinstance(hint, typing.ForwardRef) else hint
 
 
+def method_of(obj: Any, name: str, /) -> Any:
+    """A method like ``__init__``. One that a class hands out unbound, and model code did not write, checks its self."""
+    found = getattr(obj, name)
+    if type(found) is not types.FunctionType or found.__code__.co_filename.startswith(CELL):
+        return found
+    owner = super.__dict__["__self_class__"].__get__(obj) if isinstance(obj, super) else obj
+    if not isinstance(owner, type):
+        raise AttributeError(f"{name!r} of {_named(obj)} can't be used here")
+
+    def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not issubclass(type(self), owner):
+            raise TypeError(f"{owner.__name__}.{name}() takes a {owner.__name__!r}, not {_named(self)}")
+        return found(self, *args, **kwargs)
+
+    method.__name__, method.__qualname__, method.__doc__ = found.__name__, found.__qualname__, found.__doc__
+    return method
+
+
+def wrapped_by(obj: Any, name: str, /) -> Any:
+    """``__wrapped__`` of a function of the model's own, which may be wrapped by one of the standard library."""
+    if isinstance(obj, FORWARDING):
+        raise AttributeError(f"{name!r} of {_named(obj)} can't be used here")
+    found = getattr(obj, name)
+    return found if is_model_made(found) else getattr(own(obj), name)
+
+
 def bases_of(obj: Any, name: str, /) -> Any:
     """``__mro__``, ``__bases__`` or ``__base__`` of a class of the model's own: those that are its own too."""
     if not isinstance(obj, type) or obj.__module__ != MODEL_MODULE:
@@ -117,14 +191,14 @@ def bases_of(obj: Any, name: str, /) -> Any:
 def unless_zone(obj: Any, name: str, /) -> Any:
     """``obj.from_file``, unless it is that of ``ZoneInfo``: it is C code that reads whatever bytes it is given."""
     kind = obj if isinstance(obj, type) else type(obj)
-    if kind is super or issubclass(kind, datetime.tzinfo):
+    if issubclass(kind, (super, datetime.tzinfo, *FORWARDING)):
         raise AttributeError("from_file() of a time zone can't be used here: ZoneInfo(key) gives the zones there are")
     return getattr(obj, name)
 
 
 def unless_error(obj: Any, /) -> Any:
     """``obj``, unless it is an exception: its ``.obj`` is whatever object the failing code had at hand."""
-    if isinstance(obj, BaseException):
+    if isinstance(_behind(obj), (BaseException, *FORWARDING)):
         raise AttributeError("the attribute 'obj' of an exception can't be used here")
     return obj
 
@@ -157,10 +231,12 @@ class Type(metaclass=_TypeMeta):
         raise TypeError(NO_METACLASS)
 
     def __class_getitem__(cls, item: object) -> Any:
-        return type[item]
+        # A hint that Python makes of its own ``type`` can be called, and makes classes.
+        return types.GenericAlias(cls, (item,))
 
 
 Type.__name__ = Type.__qualname__ = "type"
+Type.__module__ = "builtins"
 
 
 def format_of(obj: Any, name: str, /) -> Any:
@@ -214,7 +290,7 @@ def _setattr_of(obj: Any, name: str, /) -> Callable[..., None]:
     if obj is object:
         return lambda target, name, /, *value: act(_model_instance(target), _storable(name), *value)
     if type(obj) is super:
-        target = obj.__self__  # type: ignore[attr-defined]
+        target = _behind(obj)
         return lambda name, /, *value: act(_model_instance(target), _storable(name), *value)
     raise AttributeError(f"{name!r} of {_named(obj)} can't be used here: use setattr()")
 
@@ -262,12 +338,14 @@ def guarded_hasattr(obj: Any, name: str, /) -> bool:
 
 def guarded_setattr(obj: Any, name: str, value: Any, /) -> None:
     """``setattr`` under the policy."""
-    setattr(write(obj), _storable(name), value)
+    name = _storable(name)
+    setattr(RUNTIME[store_guard(name)](obj), name, value)
 
 
 def guarded_delattr(obj: Any, name: str, /) -> None:
     """``delattr`` under the policy."""
-    delattr(write(obj), _storable(name))
+    name = _storable(name)
+    delattr(RUNTIME[store_guard(name)](obj), name)
 
 
 def _storable(name: str) -> str:
@@ -329,6 +407,10 @@ class Variables(dict[str, Any]):
         super().__init__(visible(namespace))
         self._namespace = namespace
 
+    def __reduce_ex__(self, protocol: object) -> Any:
+        # A copy is a plain dict: the memo of ``deepcopy`` would hold the namespace itself.
+        return dict, (dict(self),)
+
     def __setitem__(self, name: str, value: Any) -> None:
         name = _exact(name)
         if not name.isidentifier() or (name.startswith("__") and name.endswith("__")):
@@ -345,6 +427,23 @@ class Variables(dict[str, Any]):
         for name, value in dict(*args, **kwargs).items():
             self[name] = value
 
+    def __ior__(self, other: Any) -> Variables:  # type: ignore[misc, override]
+        self.update(other)
+        return self
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """The value of a variable, which is set if it is not there."""
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Take a variable away and give its value."""
+        name = _exact(name)
+        if name in self:
+            self._namespace.pop(name, None)
+        return super().pop(name, *default)
+
 
 def visible(namespace: Mapping[str, Any]) -> dict[str, Any]:
     """The variables without the machinery."""
@@ -358,6 +457,9 @@ def _items(namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 RUNTIME: dict[str, Callable[..., Any]] = {
     ".own": own,
     ".write": write,
+    ".write_own": write_own,
+    ".method": method_of,
+    ".wrapped": wrapped_by,
     ".unless_error": unless_error,
     ".class": class_of,
     ".dict": dict_of,

@@ -76,8 +76,34 @@ def module_hint(name: str) -> str:
     return "; the modules here are " + ", ".join(names())
 
 
-def attribute_hint(module: str) -> str:
+ATTRIBUTES = {
+    **dict.fromkeys(("Condition", "Barrier", "Timer"), f"; {PARALLEL}"),
+    **dict.fromkeys(("SystemRandom", "getrandbits"), "; random.random() and secrets.token_hex() need no system"),
+    **dict.fromkeys(("open_connection", "open_unix_connection", "start_server", "start_unix_server"), f"; {NETWORK}"),
+    **dict.fromkeys(("create_subprocess_shell", "create_subprocess_exec"), f"; {PARALLEL}"),
+    **dict.fromkeys(("FileHandler", "handlers", "config"), "; print() what you want to see"),
+    **dict.fromkeys(("file_digest",), f"; {CONTEXT}; hashlib.sha256(data) takes bytes"),
+    **dict.fromkeys(
+        ("stack", "currentframe", "trace", "getouterframes", "print_stack", "format_stack", "extract_stack"),
+        "; traceback.format_exc() shows where an error came up",
+    ),
+    **dict.fromkeys(("clock_settime", "tzset"), "; datetime and zoneinfo know of time zones"),
+    **dict.fromkeys(("finalize", "proxy"), "; use try/finally, or weakref.ref()"),
+    **dict.fromkeys(("CodeType", "FrameType", "TracebackType", "ModuleType", "new_class"), f"; {PLAIN_CODE}"),
+}
+BY_MODULE = {
+    **dict.fromkeys(("asyncio", "concurrent.futures", "threading"), PARALLEL),
+    "contextlib": "use a try statement or a contextmanager of your own",
+    "logging": "print() what you want to see",
+    "pathlib": CONTEXT,
+    "traceback": "str(error) says what went wrong; traceback.format_exc() shows where",
+}
+
+
+def attribute_hint(module: str, name: str = "") -> str:
     """What to use in place of a function of a module that is only there in part."""
+    if name in ATTRIBUTES:
+        return f" here{ATTRIBUTES[name]}"
     if module == "os":
         return f" here; {SYSTEM}; os.path's functions of strings work"
     if module in ("ast", "types", "inspect", "functools", "typing"):
@@ -90,4 +116,4 @@ def attribute_hint(module: str) -> str:
         return f" here; {CONTEXT}"
     if module == "urllib":
         return f" here; {NETWORK}"
-    return ""
+    return f" here; {BY_MODULE.get(module, f'dir({module}) names what there is')}"

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from rlm_integrations.sandbox import adapted, guards, paths, reflection, stand_ins, threads, type_hints, zones
+from rlm_integrations.sandbox import adapted, guards, paths, reflection, seals, stand_ins, threads, type_hints, zones
 from rlm_integrations.sandbox.guards import Facade
 from rlm_integrations.sandbox.hints import attribute_hint, module_hint
 
@@ -24,7 +24,7 @@ MEMBERS = {
     "base64": "* -main -encode -decode -test",
     "binascii": "*",
     "bisect": "*",
-    "calendar": "*",
+    "calendar": "* -LocaleTextCalendar -LocaleHTMLCalendar",
     "cmath": "*",
     "collections": "*",
     "collections.abc": "*",
@@ -32,7 +32,7 @@ MEMBERS = {
     "concurrent.futures": "",
     "contextlib": "",
     "contextvars": "ContextVar Token copy_context",
-    "copy": "copy deepcopy Error error",
+    "copy": "copy deepcopy replace Error error",
     "csv": "*",
     "dataclasses": "* -make_dataclass -dataclass",
     "datetime": "*",
@@ -40,7 +40,7 @@ MEMBERS = {
     "difflib": "*",
     "enum": "* -EnumMeta -EnumType -global_enum -global_str -global_enum_repr -global_flag_repr",
     "fractions": "*",
-    "functools": "* -wraps -update_wrapper -WRAPPER_ASSIGNMENTS -WRAPPER_UPDATES -singledispatch -singledispatchmethod",
+    "functools": "* -WRAPPER_ASSIGNMENTS -WRAPPER_UPDATES",
     "graphlib": "*",
     "hashlib": "* -file_digest",
     "heapq": "*",
@@ -72,7 +72,9 @@ MEMBERS = {
     "sys": "",
     "textwrap": "*",
     "threading": "",
-    "time": "*",
+    "time": "asctime ctime gmtime localtime mktime monotonic monotonic_ns perf_counter perf_counter_ns process_time "
+    "process_time_ns sleep strftime strptime struct_time thread_time thread_time_ns time time_ns timezone tzname "
+    "altzone daylight",
     "timeit": "",
     "tomllib": "loads TOMLDecodeError",
     "traceback": "",
@@ -96,6 +98,7 @@ REPLACED: dict[str, dict[str, Any]] = {
     "functools": {
         "wraps": adapted.wraps,
         "update_wrapper": adapted.update_wrapper,
+        "total_ordering": adapted.total_ordering,
         "singledispatch": type_hints.singledispatch,
         "singledispatchmethod": type_hints.singledispatchmethod,
     },
@@ -106,7 +109,12 @@ REPLACED: dict[str, dict[str, Any]] = {
     "string": {"Formatter": guards.SafeFormatter},
     "threading": threads.THREADING,
     "timeit": threads.TIMEIT,
-    "typing": {"get_type_hints": type_hints.get_type_hints, "get_args": type_hints.get_args},
+    "typing": {
+        "Type": guards.Type,
+        "get_args": type_hints.get_args,
+        "get_origin": type_hints.get_origin,
+        "get_type_hints": type_hints.get_type_hints,
+    },
     "uuid": {"uuid1": adapted.uuid1},
     "concurrent": {},
     "urllib": {},
@@ -123,8 +131,7 @@ def build() -> dict[str, Facade]:
     # strptime and IDNA are imported by C code at their first use.
     for late in ("_strptime", "encodings.idna", "encodings.latin_1", "encodings.utf_16", "encodings.cp1252"):
         importlib.import_module(late)
-    adapted.check_enum_names()
-    adapted.seal_forward_refs()
+    seals.seal()
     facades: dict[str, Facade] = {}
     # Deepest first, so that a package finds its parts.
     for name in sorted({*MEMBERS, *REPLACED}, key=lambda name: -name.count(".")):
@@ -169,7 +176,7 @@ def importers(facades: dict[str, Facade], namespace: dict[str, Any]) -> dict[str
     def find_member(name: str, member: str, /) -> Any:
         members = find(name).__dict__
         if member not in members:
-            raise ImportError(f"cannot import name {member!r} from {name!r}{attribute_hint(name)}", name=name)
+            raise ImportError(f"cannot import name {member!r} from {name!r}{attribute_hint(name, member)}", name=name)
         return members[member]
 
     def find_all(name: str, /) -> None:

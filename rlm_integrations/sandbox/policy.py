@@ -25,8 +25,8 @@ _METHODS = (
     "del delitem divmod enter eq exit float floor floordiv format ge getitem gt hash iadd iand ifloordiv ilshift "
     "imatmul imod imul index init init_subclass instancecheck int invert ior ipow irshift isub iter itruediv ixor "
     "le len length_hint lshift lt matmul missing mod mul ne neg new next or pos post_init pow radd rand rdivmod "
-    "repr reversed rfloordiv rlshift rmatmul rmod rmul ror round rpow rrshift rshift rsub rtruediv rxor set_name "
-    "rlshift rrshift setitem sizeof slots str sub subclasscheck subclasshook fspath truediv trunc version xor author "
+    "replace repr reversed rfloordiv rlshift rmatmul rmod rmul ror round rpow rrshift rshift rsub rtruediv rxor "
+    "set_name setitem sizeof slots str sub subclasscheck subclasshook fspath truediv trunc version xor author "
     "all"
 )
 _ONLY_DEFINED = "getattr setattr delattr get set delete match_args doc"
@@ -38,6 +38,8 @@ _HOOKS = (
 METHODS = frozenset(f"__{name}__" for name in _METHODS.split())
 DEFINED = METHODS | {f"__{name}__" for name in _ONLY_DEFINED.split()}
 READ = METHODS | {f"__{name}__" for name in _ONLY_READ.split()}
+# A class hands these out unbound, and they take any ``self``; ``__new__`` takes a class, which it checks.
+UNBOUND = METHODS - {"__new__", "__all__", "__version__", "__author__"}
 # Private names of the standard library that people use.
 PUBLIC_ANYWAY = frozenset(
     {"_asdict", "_fields", "_field_defaults", "_make", "_replace", "_missing_", "_generate_next_value_"}
@@ -48,10 +50,13 @@ GUARDS = {
     "format_map": ".format",
     "obj": ".unless_error",
     "from_file": ".zone",
+    "__defaults__": ".own",
+    "__kwdefaults__": ".own",
+    "__members__": ".dict",
     "__mro__": ".bases",
     "__bases__": ".bases",
     "__base__": ".bases",
-    "__wrapped__": ".own",
+    "__wrapped__": ".wrapped",
     "__class__": ".class",
     "__dict__": ".dict",
     "__annotations__": ".dict",
@@ -60,7 +65,11 @@ GUARDS = {
     "__delattr__": ".setattr",
 }
 # Guards that are told the name and give the attribute; the others give the object it may be loaded from.
-BY_NAME = frozenset({".bases", ".dict", ".format", ".setattr", ".zone"})
+BY_NAME = frozenset({".bases", ".dict", ".format", ".method", ".setattr", ".wrapped", ".zone"})
+# Methods of the standard library that hand out frames, read files, or make a class of what a module holds.
+UNREACHABLE = frozenset(
+    {"get_stack", "print_stack", "_convert_", "_create_", "_add_member_", "_add_alias_", "_add_value_alias_"}
+)
 # Hooks of RestrictedPython: they do nothing here, and a cell that takes their names means no good.
 HOOKS = frozenset(_HOOKS.split())
 STORED = METHODS | {"__doc__", "__name__", "__qualname__"}
@@ -113,13 +122,21 @@ def load_guard(name: str) -> str | None:
     """The guard through which an attribute of this name is loaded, None for none. ``NotAllowed`` if it never may be."""
     if name in GUARDS:
         return GUARDS[name]
-    if name in INSPECT_ATTRIBUTES or name == "get_stack":
-        raise NotAllowed(f"the attribute {name!r} can't be used here: frames and code objects are out of reach")
+    if name in INSPECT_ATTRIBUTES or name in UNREACHABLE:
+        raise NotAllowed(f"the attribute {name!r} can't be used here: it leads to frames, code or modules")
+    if name in UNBOUND:
+        return ".method"
     if not name.startswith("_") or name in READ or name in PUBLIC_ANYWAY:
         return None
     if name.startswith("__") and name.endswith("__"):
         raise NotAllowed(f"the attribute {name!r} can't be used here{_instead(name)}")
     return ".own"
+
+
+def store_guard(name: str) -> str:
+    """The guard through which an attribute of this name is set. ``NotAllowed`` if it never may be."""
+    check_store(name)
+    return ".write_own" if name.startswith("_") and name not in STORED else ".write"
 
 
 def check_store(name: str) -> None:
@@ -181,8 +198,7 @@ class CellTransformer(RestrictingNodeTransformer):
         if isinstance(node.ctx, ast.Load):
             guard = self._ask(node, load_guard, node.attr)
         else:
-            self._ask(node, check_store, node.attr)
-            guard = ".write"
+            guard = self._ask(node, store_guard, node.attr)
         if guard == ".class":
             return self._guarded(guard, node.value)
         if guard in BY_NAME:
@@ -326,7 +342,9 @@ class CellTransformer(RestrictingNodeTransformer):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
         if node.module == "__future__":
             for alias in node.names:
-                self.flags |= getattr(getattr(__future__, alias.name, None), "compiler_flag", 0)
+                if alias.name not in __future__.all_feature_names:
+                    self.error(node, f"future feature {alias.name!r} is not defined")
+                self.flags |= getattr(__future__, alias.name).compiler_flag
             return [ast.copy_location(ast.Pass(), node)]
         module = "." * node.level + (node.module or "")
         if node.names[0].name == "*":

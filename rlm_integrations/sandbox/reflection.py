@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import inspect
 import linecache
 import types
@@ -9,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlm_integrations.sandbox.guards import guarded_dir, guarded_getattr, is_model_made
+from rlm_integrations.sandbox.trace import CELL
 from rlm_integrations.sandbox.type_hints import hints_of
 
 _ASKED = (
@@ -33,7 +36,9 @@ class Signature:
 
 def signature(function: Any, /) -> Signature:
     """``inspect.signature`` of a function or class of the model's own: what a default of others is stays their own."""
-    if not is_model_made(getattr(function, "__func__", function)):
+    plain = function.__func__ if isinstance(function, types.MethodType) else function
+    if not isinstance(plain, types.FunctionType | type) or not is_model_made(plain) or "__signature__" in vars(plain):
+        # Python evaluates a signature that is text.
         raise ValueError("inspect.signature() takes functions and classes of your own here")
     real = inspect.signature(function)
     known = isinstance(inspect.unwrap(function), types.FunctionType) and is_model_made(inspect.unwrap(function))
@@ -62,12 +67,26 @@ def signature(function: Any, /) -> Signature:
 
 
 def getsource(function: Any, /) -> str:
-    """The lines of a function of the model's own."""
-    code = getattr(function, "__code__", None)
-    if code is None or not is_model_made(function):
-        raise TypeError("inspect.getsource() takes functions of your own here")
+    """The lines of a function or class of the model's own."""
+    function = function.__func__ if isinstance(function, types.MethodType) else function
+    if isinstance(function, type) and is_model_made(function):
+        return _source_of_class(function.__qualname__)
+    if not isinstance(function, types.FunctionType) or not is_model_made(function):
+        raise TypeError("inspect.getsource() takes functions and classes of your own here")
+    code = function.__code__
     lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
     return "".join(inspect.getblock(lines))
+
+
+def _source_of_class(name: str) -> str:
+    for filename in reversed([*linecache.cache]):
+        lines = linecache.getlines(filename) if filename.startswith(CELL) else []
+        with contextlib.suppress(SyntaxError):
+            for node in reversed(ast.parse("".join(lines)).body):
+                if isinstance(node, ast.ClassDef) and node.name == name:
+                    first = min([node.lineno, *(part.lineno for part in node.decorator_list)])
+                    return "".join(lines[first - 1 : node.end_lineno])
+    raise OSError("could not find class definition")
 
 
 def getmembers(obj: Any, wanted: Callable[[Any], Any] | None = None, /) -> list[tuple[str, Any]]:

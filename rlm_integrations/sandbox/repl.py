@@ -7,7 +7,7 @@ import mmap
 import sys
 import types
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from rlm_integrations.sandbox import trace
 from rlm_integrations.sandbox.builtin_names import cell_builtins, printer
@@ -21,6 +21,7 @@ from rlm_integrations.sandbox.values import Unsendable, plain
 
 MAX_QUOTES = 1_000
 RESERVE_BYTES = 4 << 20
+Named = TypeVar("Named", bound=Callable[..., Any])
 
 
 class SubCallError(RuntimeError):
@@ -145,7 +146,7 @@ class Repl:
                 raise Unsendable(f"more than {MAX_QUOTES:,} quotes: cite the ones that bear the answer out")
             self._final = (plain(value), [str(quote) for quote in plain(quotes)])
 
-        return FINAL
+        return _named(FINAL)
 
     def _make_final_var(self) -> Callable[..., None]:
         final = self._make_final()
@@ -158,7 +159,7 @@ class Repl:
                 name = self._namespace[name]
             final(name, quotes)
 
-        return FINAL_VAR
+        return _named(FINAL_VAR)
 
     def _make_show_vars(self) -> Callable[[], dict[str, str]]:
         def SHOW_VARS() -> dict[str, str]:
@@ -166,7 +167,13 @@ class Repl:
             made = visible(self._namespace).items()
             return {name: _short(value) for name, value in made if name not in hidden and type(value) is not Facade}
 
-        return SHOW_VARS
+        return _named(SHOW_VARS)
+
+
+def _named(function: Named) -> Named:
+    """``function``, whose errors name it as model code knows it."""
+    function.__qualname__ = function.__name__
+    return function
 
 
 def _memory() -> mmap.mmap | None:
@@ -191,4 +198,4 @@ def _make_search(context: Any) -> Callable[..., Passages]:
     def search(words: str | Sequence[str], n: int = 5) -> Passages:
         return index.search(words, n)
 
-    return search
+    return _named(search)

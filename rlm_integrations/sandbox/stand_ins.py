@@ -6,7 +6,9 @@ import asyncio
 import concurrent.futures
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
+
+from rlm_integrations.sandbox.hints import NETWORK
 
 
 class _Timer:
@@ -23,7 +25,38 @@ class _Timer:
         pass
 
 
-class Loop(asyncio.BaseEventLoop):
+_LOOP_NAMES = (
+    "time call_soon call_soon_threadsafe call_later call_at create_task create_future run_until_complete run_forever "
+    "stop close is_running is_closed get_debug set_debug get_exception_handler set_exception_handler "
+    "call_exception_handler default_exception_handler get_task_factory set_task_factory shutdown_asyncgens"
+)
+_OUTSIDE = "sock addrinfo transport connect sendfile subprocess ssl server resolved executor shutdown"
+# A copy of the methods that are safe: ``super()`` would find the others in a subclass of the real loop.
+_Base: Any = type(
+    "BaseEventLoop",
+    (asyncio.AbstractEventLoop,),
+    {
+        name: value
+        for name, value in vars(asyncio.BaseEventLoop).items()
+        if name in _LOOP_NAMES.split()
+        or (name[0] == "_" and name not in ("__dict__", "__weakref__") and not any(w in name for w in _OUTSIDE.split()))
+    },
+)
+
+
+def _refusal(name: str) -> Callable[..., NoReturn]:
+    def refuse(*args: Any, **options: Any) -> NoReturn:
+        raise PermissionError(f"{name}() can't be used here: {NETWORK}")
+
+    return refuse
+
+
+for _name in vars(asyncio.AbstractEventLoop):
+    if _name[0] != "_" and _name not in _LOOP_NAMES.split():
+        setattr(_Base, _name, staticmethod(_refusal(_name)))
+
+
+class Loop(_Base):  # type: ignore[misc]
     """An event loop with tasks and timers, and without sockets, threads or signals."""
 
     def __init__(self) -> None:
@@ -36,7 +69,7 @@ class Loop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Calls ``func`` at once; the future is done."""
         future = self.create_future()
         try:
@@ -45,7 +78,12 @@ class Loop(asyncio.BaseEventLoop):
             future.set_exception(error)
         return future
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Tell of an error that nobody waits for, without where in this package it came up."""
+        super().call_exception_handler({key: context[key] for key in _TOLD if key in context})
 
+
+_TOLD = ("message", "exception", "future", "task")
 _loop: Loop | None = None
 
 

@@ -88,6 +88,12 @@ def stream_facades(streams: Streams) -> dict[str, Facade]:
     def print_exc(*args: Any, **options: Any) -> None:
         streams.stdout.write(format_exc())
 
+    def format_exception(*error: Any, **options: Any) -> list[str]:
+        return [describe(_raised(error), "") + "\n"]
+
+    def print_exception(*error: Any, **options: Any) -> None:
+        streams.stdout.write(format_exception(*error)[0])
+
     stdout = Stream()
     return {
         "sys": Facade("sys", {**_SYS, "stdout": stdout, "stderr": stdout}),
@@ -109,11 +115,9 @@ def stream_facades(streams: Streams) -> dict[str, Facade]:
             {
                 "format_exc": format_exc,
                 "print_exc": print_exc,
-                "format_exception": lambda *error, **options: [describe(error[-1 if len(error) < 3 else 1], "") + "\n"],
+                "format_exception": format_exception,
                 "format_exception_only": lambda *error: [f"{type(error[-1]).__name__}: {error[-1]}\n"],
-                "print_exception": lambda *error, **options: streams.stdout.write(
-                    describe(error[-1 if len(error) < 3 else 1], "") + "\n"
-                ),
+                "print_exception": print_exception,
             },
         ),
         "contextlib": Facade(
@@ -127,15 +131,25 @@ def stream_facades(streams: Streams) -> dict[str, Facade]:
     }
 
 
+def _raised(error: tuple[Any, ...]) -> BaseException:
+    """The exception among the arguments of ``traceback.format_exception``, old style or new."""
+    found = error[-1 if len(error) < 3 else 1] if error else None
+    if not isinstance(found, BaseException):
+        raise TypeError(f"an exception was expected, got {type(found).__name__!r}")
+    return found
+
+
 def _logging(streams: Streams) -> dict[str, Any]:
-    """``logging`` as scripts use it: one logger, which prints."""
+    """``logging`` as scripts use it: loggers with one level, which print."""
     level = _LEVELS["WARNING"]
 
     class Logger:
         """Prints what is important enough."""
 
-        name = "root"
         handlers = ()
+
+        def __init__(self, name: str = "root", level: Any = None) -> None:
+            self.name = name
 
         def log(self, importance: int, message: object, *args: Any, **options: Any) -> None:
             if importance >= level:
@@ -189,12 +203,13 @@ def _logging(streams: Streams) -> dict[str, Any]:
         setFormatter = setLevel = addFilter = _nothing
 
     logger = Logger()
+    loggers: dict[str, Logger] = {"root": logger}
 
     def basicConfig(*, level: int | str = "WARNING", **options: Any) -> None:
         logger.setLevel(level)
 
     return {
-        "getLogger": lambda name="root", /: logger,
+        "getLogger": lambda name=None, /: loggers.setdefault(name, Logger(name)) if name else logger,
         "basicConfig": basicConfig,
         "disable": _nothing,
         "StreamHandler": Handler,

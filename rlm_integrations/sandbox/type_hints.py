@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import functools
 import inspect
 import operator
@@ -13,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlm_integrations.sandbox.guards import MODEL_MODULE, guarded_getattr, is_model_made, own, plain_hint
+from rlm_integrations.sandbox.guards import MODEL_MODULE, Type, guarded_getattr, is_model_made, own, plain_hint
 
 
 def hints_of(obj: Any) -> dict[str, Any]:
@@ -36,6 +35,12 @@ def get_type_hints(obj: Any, globalns: Any = None, localns: Any = None, include_
 def get_args(hint: Any, /) -> tuple[Any, ...]:
     """``typing.get_args``, with a forward reference as its text."""
     return tuple([plain_hint(part) for part in typing.get_args(hint)])
+
+
+def get_origin(hint: Any, /) -> Any:
+    """``typing.get_origin``, with ``type`` as model code knows it."""
+    origin = typing.get_origin(hint)
+    return Type if origin is type else origin
 
 
 def _hint(value: Any) -> Any:
@@ -75,8 +80,9 @@ class _Reader:
         namespace: Mapping[str, Any] = vars(sys.modules[MODEL_MODULE])
         if name[:1] != "_" and name in namespace:
             return namespace[name]
-        found = getattr(builtins, name, None)
-        if not isinstance(found, type) or found is type:
+        # Python's own builtins hold more than a cell finds: the loader of modules is a class there.
+        found = None if name[:1] in "._" else namespace["__builtins__"].get(name)
+        if not isinstance(found, type):
             raise NameError(f"name {name!r} is not defined", name=name)
         return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import update_wrapper
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,8 +49,25 @@ def warnings() -> dict[str, Any]:
             if self._record:
                 kept.pop()
 
+    class deprecated:
+        """Warns when what it decorates is called."""
+
+        def __init__(self, message: str, /, *, category: Any = DeprecationWarning, stacklevel: int = 1) -> None:
+            self.message, self.category = message, category
+
+        def __call__(self, function: Any, /) -> Any:
+            if isinstance(function, type) or self.category is None:
+                return function
+
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                warn(self.message, self.category)
+                return function(*args, **kwargs)
+
+            return update_wrapper(wrapper, function)
+
     return {
         "warn": warn,
+        **({"deprecated": deprecated} if sys.version_info >= (3, 13) else {}),
         "simplefilter": simplefilter,
         "filterwarnings": filterwarnings,
         "resetwarnings": actions.clear,

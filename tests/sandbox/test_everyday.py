@@ -85,6 +85,16 @@ def test_the_value_of_a_trailing_expression_is_shown_once(code: str, stdout: str
         ("import threading\nthreading.Event().wait()", "llm_query_batched"),
         ("import timeit\ntimeit.timeit('1')", "lambda"),
         ("import subprocess", "no operating system"),
+        ("import asyncio\nasyncio.open_connection", "no network"),
+        ("import asyncio\nasyncio.get_event_loop().create_server()", "no network"),
+        ("import asyncio\nasyncio.create_subprocess_shell('ls')", "llm_query_batched"),
+        ("import logging\nlogging.FileHandler('x')", "print()"),
+        ("import hashlib\nhashlib.file_digest", "hashlib.sha256(data)"),
+        ("import random\nrandom.SystemRandom()", "random.random()"),
+        ("import threading\nthreading.Condition()", "llm_query_batched"),
+        ("from threading import Timer", "llm_query_batched"),
+        ("import inspect\ninspect.stack()", "traceback.format_exc()"),
+        ("import collections\ncollections.Foo", "dir(collections)"),
         ("import multiprocessing", "llm_query_batched"),
         ("import os\nos.listdir('.')", "the documents are in `context`"),
         ("from os import environ", "`context`"),
@@ -116,6 +126,24 @@ def test_an_exception_shows_the_models_own_lines_and_the_reason(cell: Any) -> No
         "TypeError: unsupported operand type(s) for /: 'str' and 'int'",
     ]
     assert cell("total").stdout == "1\n"
+
+
+@pytest.mark.parametrize("name", ["FINAL", "FINAL_VAR"])
+def test_a_call_without_its_argument_says_so_by_the_name_it_has(name: str, cell: Any) -> None:
+    assert cell(f"{name}()").error.startswith(f"line 1: {name}()\nTypeError: {name}() missing 1 required positional")
+
+
+def test_the_source_of_what_a_cell_defined_can_be_shown(cell: Any) -> None:
+    cell("class Box:\n    def fill(self):\n        return 1\n")
+    assert cell("import inspect\nprint(inspect.getsource(Box), end='')").stdout.startswith("class Box:\n    def fill")
+    assert cell("print(inspect.getsource(Box().fill), end='')").stdout == "    def fill(self):\n        return 1\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="new in Python 3.13")
+def test_what_is_new_in_3_13_is_there(cell: Any) -> None:
+    code = "import copy, warnings\nfrom dataclasses import dataclass\n@dataclass\nclass P: x: int; y: int = 0\n"
+    output = cell(f"{code}@warnings.deprecated('no')\ndef f(): return copy.replace(P(1), y=5)\nprint(f())")
+    assert (output.stdout, output.error) == ("P(x=1, y=5)\n", None)
 
 
 def test_a_syntax_error_shows_its_line(cell: Any) -> None:

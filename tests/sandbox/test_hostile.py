@@ -17,9 +17,18 @@ import pytest
 from rlm_integrations.sandbox import ProcessSandbox, Resume, SubCall
 from tests.sandbox.conftest import run_cell
 from tests.sandbox.snippets import FUNCTIONS, SUITES, cells, judge, load
+from tests.sandbox.test_leftovers import nothing_more, state, wait_for
 
 TIMEOUT_S = 1
 SNIPPETS = [pytest.param(item, id=item["id"]) for item in load("hostile.json") + load("own_hostile.json")]
+# Attacks that end without an error under the policy, with what they print: a refusal they catch, or text left as it is.
+QUIET = {
+    "last_line_eval": "none\n",
+    "own_fmt_logging_style": "{0.__globals__}\n",
+    "own_p_asyncio_handler": "PermissionError(",
+    "own_p_getattr_default": "none\n",
+    "own_tamper_asyncio_outlives": "",
+}
 MORE = (SUITES / "more_hostile.txt").read_text().split("# ---\n")
 MORE[0] = MORE[0].split("\n\n", 1)[1]
 
@@ -28,6 +37,8 @@ MORE[0] = MORE[0].split("\n\n", 1)[1]
 def locked(request: pytest.FixtureRequest) -> Iterator[ProcessSandbox]:
     with ProcessSandbox(timeout_s=TIMEOUT_S) as sandbox:
         sandbox._policy = request.param
+        # What stands between the sessions is no snippet's doing.
+        sandbox.open({"context": ""}, []).close()
         yield sandbox
 
 
@@ -57,7 +68,8 @@ def test_a_hostile_snippet_has_no_effect_on_the_host(
     secret.chmod(0o644)
     for folder in (tmp_path, *list(tmp_path.parents)[:2]):
         folder.chmod(0o777)
-    environment, seen = dict(os.environ), []
+    environment, seen, outputs = dict(os.environ), [], []
+    before = state()
 
     def answer(call: SubCall) -> Resume:
         seen.append(repr(call))
@@ -73,6 +85,7 @@ def test_a_hostile_snippet_has_no_effect_on_the_host(
             output = run_cell(session, code, answer)
             assert time.monotonic() - started < TIMEOUT_S + 2
             seen.append(repr(output))
+            outputs.append(output)
         output = run_cell(session, "print(1 + 1)")
         if output.restarted:
             # Code without the language layer may have spoilt the worker it ran in.
@@ -86,6 +99,10 @@ def test_a_hostile_snippet_has_no_effect_on_the_host(
     assert context == ["doc0: text", "doc1: text"]
     with pytest.raises(BlockingIOError):
         listener.accept()
+    wait_for(lambda: nothing_more(before))
+    if locked._policy and item["expect"] == "blocked":
+        assert any(output.error for output in outputs) == (item["id"] not in QUIET)
+        assert QUIET.get(item["id"], "") in outputs[0].stdout
 
 
 @pytest.mark.parametrize("code", MORE)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlm_integrations.sandbox import adapted, builtin_names, modules, zones
+from rlm_integrations.sandbox import builtin_names, modules, seals, zones
 from rlm_integrations.sandbox.guards import Facade
 from rlm_integrations.sandbox.output import Streams
 from rlm_integrations.sandbox.policy import NotAllowed, load_guard
@@ -20,8 +20,8 @@ OUTSIDE = (types.ModuleType, types.FrameType, types.CodeType, types.TracebackTyp
 def names() -> dict[str, Any]:
     """Everything a cell finds by name."""
     with pytest.MonkeyPatch.context() as patch:
-        # They change the enum and zoneinfo modules, which is for a process that only runs cells.
-        patch.setattr(adapted, "check_enum_names", lambda: None)
+        # They change the standard library, which is for a process that only runs cells.
+        patch.setattr(seals, "seal", lambda: None)
         patch.setattr(zones, "_use", lambda load: None)
         facades = modules.build()
     found = builtin_names.cell_builtins(facades, {}, Streams(100))
