@@ -154,9 +154,13 @@ class RLM:
         recursive_model: LanguageModel | None = None,
         tools: Mapping[str, Tool] | None = None,
         instructions: str | None = None,
+        answer_type: AnswerType | None = None,
         observers: Sequence[Observer] = (),
     ) -> RLM:
-        """The same with other models, tools (by name) or instructions, and more observers; for one run of a face."""
+        """The same with other models, tools (by name), instructions or type of answer, and with more observers.
+
+        For a face, which has them for one run; nothing is checked again.
+        """
         new, old = object.__new__(RLM), self._settings
         new._settings = dataclasses.replace(
             old,
@@ -164,6 +168,8 @@ class RLM:
             recursive_model=recursive_model or old.recursive_model,
             tools=old.tools if tools is None else tools,
             instructions=old.instructions if instructions is None else instructions,
+            answer_type=answer_type or old.answer_type,
+            final_write=old.final_write and answer_type is None,
         )
         new._observers = (*self._observers, *observers)
         return new

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlm_integrations.budget import Tally
-from rlm_integrations.engine.effects import Branch, CallModel
+from rlm_integrations.engine.effects import Branch, CallModel, EndRun
 from rlm_integrations.engine.tree import Tree, new_id, now
 from rlm_integrations.errors import ModelError, RunCancelled
 from rlm_integrations.events import ModelCallEnded, ModelCallFailed, ModelCallStarted, Purpose, TextDelta
@@ -97,6 +97,8 @@ def said(error: BaseException) -> str:
     """An exception's class and message, as events tell it."""
     if isinstance(error, GeneratorExit):
         return "cancelled"
+    if isinstance(error, EndRun):
+        error = error.error
     name = type(error).__name__
     try:
         text = str(error)

@@ -16,6 +16,7 @@ from rlm_integrations.engine.effects import (
     CallTool,
     CheckModel,
     Effect,
+    EndRun,
     Failure,
     Gather,
     Open,
@@ -32,7 +33,18 @@ T = TypeVar("T")
 
 
 def drive(branch: Branch[T], stop: threading.Event) -> T:
-    """Carry out ``branch`` in this thread. Once ``stop`` is set, ``RunCancelled`` is raised in it."""
+    """Carry out ``branch`` in this thread. Once ``stop`` is set, ``RunCancelled`` is raised in it.
+
+    Raises what the branch raises; for an ``EndRun``, what it carries.
+    """
+    try:
+        return _drive(branch, stop)
+    except EndRun as end:
+        error = end.error
+    raise error
+
+
+def _drive(branch: Branch[T], stop: threading.Event) -> T:
     send: Callable[[Any], Effect] = branch.send
     value: Any = None
     while True:
@@ -49,7 +61,18 @@ def drive(branch: Branch[T], stop: threading.Event) -> T:
 
 
 async def adrive(branch: Branch[T]) -> T:
-    """Carry out ``branch`` in this task. Cancelling the task cancels what is under way in it."""
+    """Carry out ``branch`` in this task. Cancelling the task cancels what is under way in it.
+
+    Raises what the branch raises; for an ``EndRun``, what it carries.
+    """
+    try:
+        return await _adrive(branch)
+    except EndRun as end:
+        error = end.error
+    raise error
+
+
+async def _adrive(branch: Branch[T]) -> T:
     send: Callable[[Any], Effect] = branch.send
     value: Any = None
     while True:
@@ -213,7 +236,7 @@ def _gather(branches: Any, width: int, stop: threading.Event) -> list[Any]:
 
 def _outcome(branch: Branch[Any], stop: threading.Event) -> Any:
     try:
-        return drive(branch, stop)
+        return _drive(branch, stop)
     except RunCancelled:
         raise
     except RLMError as error:
@@ -228,7 +251,7 @@ async def _agather(branches: Any, width: int) -> list[Any]:
     async def outcome(branch: Branch[Any]) -> Any:
         async with room:
             try:
-                return await adrive(branch)
+                return await _adrive(branch)
             except RLMError as error:
                 return Failure(error)
 

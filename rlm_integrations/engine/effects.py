@@ -9,7 +9,18 @@ from typing import Any, TypeVar
 from rlm_integrations.messages import Message
 from rlm_integrations.ports import LanguageModel, Resume, Run, Sandbox, Session, Tool
 
-__all__ = ["Advance", "Branch", "CallModel", "CallTool", "CheckModel", "Effect", "Failure", "Gather", "Open"]
+__all__ = [
+    "Advance",
+    "Branch",
+    "CallModel",
+    "CallTool",
+    "CheckModel",
+    "Effect",
+    "EndRun",
+    "Failure",
+    "Gather",
+    "Open",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,17 @@ class Failure:
     """The outcome of a branch or a tool that raised."""
 
     error: Exception
+
+
+class EndRun(BaseException):
+    """Raised by a tool, a model or an observer to end the whole tree: ``error`` is what the caller of the run gets.
+
+    Not an ``Exception``, since those of tools are told to model code, and those of observers are logged.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 Effect = CheckModel | CallModel | Open | Advance | CallTool | Gather

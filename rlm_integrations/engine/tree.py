@@ -68,7 +68,7 @@ class Tree:
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
-        """Record ``event`` and show it to every observer."""
+        """Record ``event`` and show it to every observer; one that raises ``EndRun`` ends the run."""
         if self._ended:
             return  # A thread that an interrupted run left behind: its news come too late.
         self._ended = isinstance(event, RunEnded | RunFailed) and event.parent_id is None

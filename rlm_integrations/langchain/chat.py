@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, closing
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -23,24 +23,23 @@ from langchain_core.runnables import RunnablePassthrough as Passthrough
 from pydantic import ConfigDict, PrivateAttr, SecretStr
 
 from rlm_integrations.budget import Budget
+from rlm_integrations.engine.answer import AnswerType
 from rlm_integrations.engine.drivers import in_thread
 from rlm_integrations.errors import InvalidInput
+from rlm_integrations.events import Purpose
 from rlm_integrations.langchain.answering import Answering
-from rlm_integrations.langchain.engine import Engine
-from rlm_integrations.langchain.identity import identity
+from rlm_integrations.langchain.face import Face
+from rlm_integrations.langchain.identity import identity, is_told
 from rlm_integrations.langchain.model import chat_model
 from rlm_integrations.langchain.refusal import made
 from rlm_integrations.langchain.schema import answer_type, read
 from rlm_integrations.langchain.under import Under, children_of
+from rlm_integrations.rlm import RLM
 
 __all__ = ["ChatRLM"]
 
-ENGINE_SETTINGS = (
-    "max_depth max_iterations max_parallel budget sandbox output_type observers on_exhausted temperature max_tokens"
-).split()
 
-
-class ChatRLM(BaseChatModel):
+class ChatRLM(Face, BaseChatModel):
     """A chat model that answers the last human message, however long the conversation before it is.
 
     ``llm``: a chat model, a name for ``init_chat_model``, or an ``RLM``; ``recursive_llm`` takes the sub-calls. Tool
@@ -49,7 +48,8 @@ class ChatRLM(BaseChatModel):
     ``RLMRunnable``, and a retriever finds the context of a question that comes without one.
 
     ``max_tokens`` is for each reply of the inner model, ``timeout`` (seconds) for the whole answer, ``stop`` for the
-    answer's text; ``api_key`` and ``max_retries`` are for models given by name: a chat model has its own.
+    answer's text; ``api_key`` and ``max_retries`` are for models given by name: a chat model has its own. Where a call
+    blocks, a model call under way is not cut at the ``timeout``: it ends the answer when that call is back.
     ``stream_sub_calls``: show the tokens of inner model calls in LangGraph's ``stream_mode="messages"`` too.
 
     Answers carry ``response_metadata["rlm"]``: status, run id, citations, and the usage of all calls. They carry no
@@ -61,56 +61,38 @@ class ChatRLM(BaseChatModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    llm: Any
-    recursive_llm: Any = None
-    max_depth: int = 1
-    max_iterations: int = 20
-    max_parallel: int = 16
-    budget: Any = None
-    tools: Any = ()
-    retriever: Any = None
-    output_type: Any = str
-    sandbox: Any = None
-    observers: Any = ()
-    on_exhausted: Literal["extract", "raise"] = "extract"
-    temperature: float | None = None
     max_tokens: int | None = None
     timeout: float | None = None
     stop: list[str] | None = None
     api_key: SecretStr | None = None
     max_retries: int | None = None
     streaming: bool = False
-    stream_sub_calls: bool = False
 
-    _engine: Engine = PrivateAttr()
     _own: str = PrivateAttr(default="")
+    _own_settings: ClassVar[frozenset[str]] = frozenset({"max_tokens", "timeout", "api_key", "max_retries"})
 
     def __init__(self, llm: Any, **settings: Any) -> None:
         made(type(self), super().__init__, {"llm": llm, **settings})
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Make the engine, so that a setting that can't be used is refused at once."""
-        super().model_post_init(context)
-        fields = type(self).model_fields
-        given = {name: getattr(self, name) for name in ENGINE_SETTINGS}
-        settings = {name: value for name, value in given.items() if value != fields[name].default}
+    def _make(self) -> None:
+        super()._make()
+        settings = self._engine.rlm.settings
+        # What tools and a retriever find can't be told from their settings: no other model shares these answers.
+        self._own = uuid.uuid4().hex if settings.tools or not is_told(settings) else ""
+
+    def _passed(self, names: list[str]) -> dict[str, Any]:
+        settings = super()._passed([*names, "max_tokens"])
         if self.timeout is not None:
             budget = self.budget or Budget()
             seconds = self.timeout if budget.max_seconds is None else min(self.timeout, budget.max_seconds)
             settings["budget"] = dataclasses.replace(budget, max_seconds=seconds)
-        self._engine = Engine.of(
-            self._named(self.llm),
-            self._named(self.recursive_llm),
-            tools=self.tools,
-            retriever=self.retriever,
-            is_streamed=lambda _: self.stream_sub_calls,
-            settings=settings,
-        )
-        if self._engine.rlm.settings.tools:
-            # What tools and a retriever find can't be told from their settings: no other model shares these answers.
-            self._own = uuid.uuid4().hex
+        return settings
 
-    def _named(self, llm: Any) -> Any:
+    def _streamed(self) -> Callable[[Purpose], bool]:
+        shows_all = self.stream_sub_calls
+        return lambda _: shows_all
+
+    def _model(self, llm: Any) -> Any:
         """The chat model of a name; what is none, as it is."""
         given = {"api_key": self.api_key, "max_retries": self.max_retries}
         settings = {name: value for name, value in given.items() if value is not None}
@@ -250,8 +232,9 @@ class ChatRLM(BaseChatModel):
     def bind_tools(self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any) -> NoReturn:
         """Not there: an RLM calls functions in code. Raises ``NotImplementedError``."""
         raise NotImplementedError(
-            "ChatRLM can't bind tools: pass ChatRLM(tools=[...]) or RLMRunnable(tools=[...]) functions that its code "
-            "may call, or give an agent's model an RLMTool"
+            "ChatRLM can't bind tools, nor a schema as one, as an agent's response_format does: pass "
+            "ChatRLM(tools=[...]) functions that its code may call, use with_structured_output for a schema, or give "
+            "an agent of another model an RLMTool"
         )
 
     def with_structured_output(
@@ -264,8 +247,11 @@ class ChatRLM(BaseChatModel):
         """
         if unknown := sorted(kwargs.keys() - {"method", "strict"}):
             raise InvalidInput(f"with_structured_output takes no {', '.join(unknown)}")
-        settings = {name: getattr(self, name) for name in self.model_fields_set}
-        model = type(self)(**{**settings, "output_type": answer_type(schema)})
+        wanted = answer_type(schema)
+        if isinstance(self.llm, RLM):
+            model = self._with({"llm": self.llm.replace(answer_type=AnswerType(wanted))})
+        else:
+            model = self._with({"output_type": wanted})
         shown = {"kwargs": {"method": kwargs.get("method") or "json_schema"}, "schema": schema}
         bound = model.bind(ls_structured_output_format=shown)
         parse: Runnable[Any, Any] = RunnableLambda(lambda message: read(schema, message.text), name="read")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -16,7 +18,7 @@ from langchain_core.callbacks import (
     BaseCallbackHandler,
 )
 
-__all__ = ["Endings", "ended"]
+__all__ = ["Endings", "ended", "ended_if_cancelled", "surely_ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +101,45 @@ class ended:
             for step in self._endings.left_open(None, error):
                 await step
         self._children.remove_handler(self._endings)
+
+
+@asynccontextmanager
+async def ended_if_cancelled(tool_run: AsyncCallbackManagerForToolRun | None) -> AsyncIterator[None]:
+    """An async context inside a tool, at whose end by cancellation the tool's own run is ended."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if tool_run is not None:
+            await tool_run.on_tool_error(error)
+        raise
+
+
+class surely_ended(BaseCallbackHandler):
+    """An async context around a chain's run, told of with ``watch``, after which that run has ended.
+
+    Where one call of many fails, ``asyncio.run`` closes the loop, which may cancel the telling of another's end.
+    """
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self._run: AsyncCallbackManagerForChainRun | None = None
+
+    def watch(self, run: AsyncCallbackManagerForChainRun) -> None:
+        """See to the end of ``run``."""
+        run.handlers = [*run.handlers, self]
+        self._run = run
+
+    def _ended(self, *_: Any, **__: Any) -> None:
+        self._run = None
+
+    on_chain_end = on_chain_error = _ended
+
+    async def __aenter__(self) -> surely_ended:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._run is not None and error is not None:
+            await self._run.on_chain_error(error)

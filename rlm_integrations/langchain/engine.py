@@ -12,8 +12,9 @@ from langchain_core.runnables import RunnableConfig
 from rlm_integrations.engine.tree import Observer
 from rlm_integrations.errors import InvalidInput, RunCancelled
 from rlm_integrations.events import Event, ModelCallStarted, Purpose, RunEnded, TextDelta
+from rlm_integrations.langchain.async_reporting import AsyncReporting
 from rlm_integrations.langchain.model import ChatModelPort, chat_model
-from rlm_integrations.langchain.reporting import AsyncReporting, Reporting
+from rlm_integrations.langchain.reporting import Reporting
 from rlm_integrations.langchain.tools import as_functions, for_async_run, for_run
 from rlm_integrations.langchain.visible import VisibleText
 from rlm_integrations.ports import LanguageModel, Tool

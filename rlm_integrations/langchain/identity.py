@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import RunnableBinding
+from langchain_core.runnables import RunnableBinding, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 
 from rlm_integrations.budget import Budget
 from rlm_integrations.engine.tree import Settings
 from rlm_integrations.langchain.model import ChatModelPort
+from rlm_integrations.models import LiteLLMModel
 
-__all__ = ["identity"]
+__all__ = ["identity", "is_told"]
 
 SHOWN = "max_depth max_iterations max_parallel budget on_exhausted final_write instructions".split()
+SECRET = re.compile(r"key|secret|passw|credential|auth|header|token$", re.IGNORECASE)
+
+
+def is_told(settings: Settings) -> bool:
+    """Whether the models' settings tell what they answer; a port of the user's own may answer as it likes."""
+    return None not in (_key(settings.model), _key(settings.recursive_model))
 
 
 def identity(settings: Settings, own: str) -> dict[str, Any]:
@@ -33,18 +42,28 @@ def identity(settings: Settings, own: str) -> dict[str, Any]:
     }
 
 
-def _key(model: Any) -> str:
-    """All that a model's answers depend on, as far as it can be told."""
-    return f"{model.name} {_runnable_key(model.llm) if isinstance(model, ChatModelPort) else type(model).__qualname__}"
+def _key(model: Any) -> str | None:
+    """All that a model's answers depend on; None where that can't be told."""
+    if isinstance(model, ChatModelPort):
+        told = _runnable_key(model.llm)
+        return told and f"{model.name} {told}"
+    if type(model) is LiteLLMModel:
+        # Of the settings, all that goes to LiteLLM with each call.
+        options = sorted((name, value) for name, value in model._settings.items() if not SECRET.search(name))
+        return f"{options!r} {model._window_tokens}"
+    return None
 
 
-def _runnable_key(llm: Any) -> str:
+def _runnable_key(llm: Any) -> str | None:
     if isinstance(llm, BaseChatModel):
         return llm._get_llm_string()
-    if isinstance(llm, RunnableBinding):
-        return f"{_runnable_key(llm.bound)} {sorted(llm.kwargs.items())!r} {llm.config.get('configurable')!r}"
-    inner = [getattr(llm, "runnable", None), *getattr(llm, "fallbacks", [])]
-    return f"{type(llm).__qualname__} {[_runnable_key(one) for one in inner]}" if inner[0] is not None else repr(llm)
+    if isinstance(llm, RunnableBindingBase):
+        bound = _runnable_key(llm.bound)
+        return bound and f"{bound} {sorted(llm.kwargs.items())!r} {llm.config.get('configurable')!r}"
+    if not isinstance(llm, RunnableWithFallbacks):
+        return None
+    inner = [_runnable_key(one) for one in (llm.runnable, *llm.fallbacks)]
+    return None if None in inner else f"{type(llm).__qualname__} {inner}"
 
 
 def _params(model: Any) -> dict[str, Any]:

@@ -9,14 +9,16 @@ from typing import Annotated, Any, NotRequired
 
 from langchain.agents.middleware.types import AgentMiddleware, AgentState, PrivateStateAttr
 from langchain.tools import ToolRuntime
-from langchain_core.documents import Document
+from langchain_core.callbacks import AsyncCallbackManagerForToolRun
 from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import StructuredTool, ToolException
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 from pydantic import BaseModel, Field
 
 from rlm_integrations.errors import BudgetExceeded, InvalidInput, RLMError, TurnsExhausted
+from rlm_integrations.langchain.endings import ended_if_cancelled
 from rlm_integrations.langchain.runnable import RLMInput, RLMRunnable
 from rlm_integrations.langchain.schema import as_text
 
@@ -47,6 +49,20 @@ class _Asking(BaseModel):
     query: str = Field(description="the question, complete in itself")
 
 
+class _AskTool(StructuredTool):
+    """A tool whose run ends also when it is cancelled."""
+
+    async def _arun(
+        self,
+        *args: Any,
+        config: RunnableConfig,
+        run_manager: AsyncCallbackManagerForToolRun | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        async with ended_if_cancelled(run_manager):
+            return await super()._arun(*args, config=config, run_manager=run_manager, **kwargs)
+
+
 class OffloadMiddleware(AgentMiddleware[OffloadState, Any, Any]):
     """Puts tool outputs of more than ``max_chars`` characters aside, and gives the agent a tool to ask about them.
 
@@ -68,7 +84,7 @@ class OffloadMiddleware(AgentMiddleware[OffloadState, Any, Any]):
         self._runnable = RLMRunnable(llm, **settings)
         self.tool_name = tool_name
         self.tools = [
-            StructuredTool.from_function(
+            _AskTool.from_function(
                 func=self._ask,
                 coroutine=self._aask,
                 name=tool_name,
@@ -78,6 +94,11 @@ class OffloadMiddleware(AgentMiddleware[OffloadState, Any, Any]):
                 handle_tool_error=True,
             )
         ]
+
+    @property
+    def name(self) -> str:
+        """The name among an agent's middleware, where two of one name can't be."""
+        return f"{type(self).__name__}_{self.tool_name}"
 
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
@@ -144,7 +165,8 @@ def _asked(handle: str, query: str, runtime: ToolRuntime[Any, Any]) -> RLMInput:
     if handle not in texts:
         known = f"there are {', '.join(texts)}" if texts else "nothing was put aside yet"
         raise ToolException(f"nothing was put aside as {handle!r}: {known}")
-    return RLMInput(query=query, context=[Document(id=handle, page_content=texts[handle])])
+    # One text: a small model that is given a list of one counts its items.
+    return RLMInput(query=query, context=texts[handle])
 
 
 def _is_text(block: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 
 from rlm_integrations.errors import (
@@ -22,13 +22,12 @@ from rlm_integrations.errors import (
     RLMError,
     WindowExceeded,
 )
-from rlm_integrations.langchain.reporting import Place
+from rlm_integrations.langchain.reporting import MESSAGES, Place
 from rlm_integrations.messages import Message, Reply, Usage
 from rlm_integrations.models.failures import refused_parameter, translate
 
 __all__ = ["ChatModelPort", "chat_model"]
 
-MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 # Sent where the model takes them. Not every provider does, and one that refuses a parameter says so at its first call.
 NEGOTIABLE = frozenset({"stop", "temperature", "max_tokens"})
 # By name, so that no provider's package needs to be there; the first that an error's classes match tells its kind.

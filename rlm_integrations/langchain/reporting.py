@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import json
-import logging
-import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict
-from types import TracebackType
 from typing import Any, assert_never
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import patch_config
 
-from rlm_integrations.context import ContextSummary
+from rlm_integrations.engine.effects import EndRun
 from rlm_integrations.errors import RLMError
 from rlm_integrations.events import (
     CellEnded,
@@ -35,13 +27,10 @@ from rlm_integrations.events import (
     RunStarted,
     TextDelta,
 )
-from rlm_integrations.langchain.endings import Endings
+from rlm_integrations.langchain.traced import cut, described, fields_of, llm_result, small
 
-__all__ = ["AsyncReporting", "Place", "Reporting", "described"]
+__all__ = ["MESSAGES", "Place", "Reporting", "Runs"]
 
-logger = logging.getLogger(__name__)
-
-MAX_TRACED_CHARS = 4_000
 # LangGraph leaves the tokens of runs with this tag out of ``stream_mode="messages"``.
 NOT_STREAMED = "nostream"
 MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
@@ -66,7 +55,7 @@ class Place:
         return {**self._config, "run_id": run_id}
 
 
-class _Runs:
+class Runs:
     """The runs that are open, and what callbacks are told of each event; ``Reporting`` does the telling.
 
     ``children`` is a callback manager whose runs become children of the face's own run. Model calls are left to the
@@ -103,22 +92,29 @@ class _Runs:
 
     def tell(self, event: Event) -> Steps:
         """Yields each call of a callback manager, and is sent what it returned."""
-        yield self._custom(event)
+        try:
+            yield self._custom(event)
+        finally:
+            yield from self._tell_run(event)
+
+    def _tell_run(self, event: Event) -> Steps:
         match event:
             case RunStarted():
                 if event.parent_id is not None:
-                    inputs = {"query": _cut(event.query), "context": described(event.context)}
+                    inputs = {"query": cut(event.query), "context": described(event.context)}
                     manager = self._starting_under(event.parent_id)
                     self._open[event.id] = yield manager.on_chain_start(None, inputs, UUID(event.id), name="RLM")
             case RunEnded():
                 if run := self._open.pop(event.id, None):
-                    yield run.on_chain_end({"output": _small(event.answer), "status": event.status})
+                    yield run.on_chain_end({"output": small(event.answer), "status": event.status})
             case RunFailed() | CellFailed() | ModelCallFailed():
                 self._calls.pop(event.id, None)
                 run, error = self._open.pop(event.id, None), RLMError(event.error)
-                yield from self._left_open(event.id, error, own=run is not None)
-                if run:
-                    yield _failed(run, error)
+                try:
+                    yield from self._left_open(event.id, error, own=run is not None)
+                finally:
+                    if run:
+                        yield _failed(run, error)
             case CellStarted():
                 manager = self._starting_under(event.parent_id)
                 self._open[event.id] = yield manager.on_tool_start(
@@ -131,7 +127,7 @@ class _Runs:
             case CellEnded():
                 if run := self._open.pop(event.id, None):
                     shown = "\n".join(part for part in (event.stdout, event.error) if part)
-                    yield run.on_tool_end(_cut(shown))
+                    yield run.on_tool_end(cut(shown))
             case ModelCallStarted():
                 if not self._self_reporting[min(event.depth, 1)]:
                     messages = [MESSAGES[message.role](message.content) for message in event.new_messages]
@@ -145,7 +141,7 @@ class _Runs:
             case ModelCallEnded():
                 call = self._calls.pop(event.id, None)
                 if call and (run := self._open.pop(event.id, None)):
-                    yield run.on_llm_end(_llm_result(call, event))
+                    yield run.on_llm_end(llm_result(call, event))
             case _:
                 assert_never(event)
 
@@ -157,7 +153,7 @@ class _Runs:
         """The step event that ``astream_events`` shows."""
         if isinstance(event, TextDelta):
             return None
-        return self._root.on_custom_event(f"rlm_{event.kind}", _described(event), self._root.parent_run_id)
+        return self._root.on_custom_event(f"rlm_{event.kind}", fields_of(event), self._root.parent_run_id)
 
     def _starting_under(self, id: str) -> Any:
         """The same, with the handlers that belong to no run but to a ``with`` block, as ``collect_runs`` has them."""
@@ -185,8 +181,11 @@ class _Runs:
         return self.config(_cell.get() or self._root_id)
 
 
-class Reporting(_Runs):
-    """Tells callbacks of the events of one blocking run, each as it happens."""
+class Reporting(Runs):
+    """Tells callbacks of the events of one blocking run, each as it happens.
+
+    What a handler with ``raise_error`` raises ends the run: of a cell's or a call's start, before that is made.
+    """
 
     _abandoned: RLMError | None = None
 
@@ -213,130 +212,11 @@ class Reporting(_Runs):
                 value = steps.send(value)
         except StopIteration:
             pass
-
-
-class AsyncReporting(_Runs):
-    """Tells callbacks of the events of one run in an event loop, in order, without holding the run up.
-
-    Use as a context manager around the run; at its end all has been told, also when the run failed or was cancelled.
-    """
-
-    async def __aenter__(self) -> AsyncReporting:
-        self._loop = asyncio.get_running_loop()
-        self._home = threading.get_ident()
-        self._inbox: asyncio.Queue[Event | asyncio.Future[None] | None] = asyncio.Queue()
-        self._teller = asyncio.create_task(self._tell_all())
-        self._endings = Endings(self._root)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._inbox.put_nowait(None)
-        try:
-            # A cancelled run still has its ends to report.
-            await asyncio.shield(self._teller)
-        except asyncio.CancelledError:
-            if not self._teller.cancelled():
-                raise
-            # A loop that closes cancels all tasks, and only then closes the streams that were left open.
-            await self._tell_all()
-
-    def _left_open(self, id: str, error: RLMError, *, own: bool) -> Iterator[Any]:
-        return self._endings.left_open(None if id == self._root_id else UUID(id), error, but=UUID(id) if own else None)
-
-    def observe(self, event: Event) -> None:
-        """Tell of ``event``, soon."""
-        self.note(event)
-        if threading.get_ident() == self._home:
-            self._inbox.put_nowait(event)
-        else:
-            self._loop.call_soon_threadsafe(self._inbox.put_nowait, event)
-
-    async def caught_up(self) -> None:
-        """Wait until all that was observed so far has been told."""
-        mark: asyncio.Future[None] = self._loop.create_future()
-        self._inbox.put_nowait(mark)
-        await mark
-
-    async def aplace(self, event_id: str) -> Place:
-        """Where a model call belongs, once its parents are known to the callbacks."""
-        await self.caught_up()
-        return self.place(event_id)
-
-    async def _tell_all(self) -> None:
-        while (item := await self._inbox.get()) is not None:
-            if isinstance(item, asyncio.Future):
-                if not item.done():
-                    item.set_result(None)
-                continue
-            try:
-                await self._tell_one(item)
-            except Exception:
-                # A broken tracer should not cost the caller a run already paid for.
-                logger.exception("callbacks failed on %s", item.kind)
-
-    async def _tell_one(self, event: Event) -> None:
-        steps = self.tell(event)
-        value: Any = None
-        try:
-            while True:
-                waited = steps.send(value)
-                value = None if waited is None else await waited
-        except StopIteration:
-            pass
-
-
-def described(context: ContextSummary) -> dict[str, Any]:
-    """A context as traces hold it: what it is, never what it says."""
-    return asdict(context)
-
-
-def _described(event: Event) -> dict[str, Any]:
-    """An event as a small dict: text cut, messages and usage reports left out."""
-    fields: dict[str, Any] = {}
-    for name in event.__slots__:
-        value = getattr(event, name)
-        match value:
-            case str():
-                fields[name] = _cut(value)
-            case ContextSummary():
-                fields[name] = described(value)
-            case int() | float() | None:
-                fields[name] = value
-            case _ if name == "answer":
-                fields[name] = value
-            case _ if name == "citations":
-                fields[name] = [asdict(citation) for citation in value]
-    return fields
+        except Exception as error:  # of a handler that wants it raised: LangChain logs all others
+            raise EndRun(error) from error
 
 
 def _failed(run: Any, error: RLMError) -> Any:
     """Tell that ``run``, of whatever kind, has failed."""
     kinds = ("on_chain_error", "on_tool_error", "on_llm_error")
     return next(getattr(run, kind) for kind in kinds if hasattr(run, kind))(error)
-
-
-def _small(answer: Any) -> Any:
-    """A child run's answer; a long one as the start of its text."""
-    if isinstance(answer, str):
-        return _cut(answer)
-    text = json.dumps(answer, ensure_ascii=False, default=str)
-    return answer if len(text) <= MAX_TRACED_CHARS else _cut(text)
-
-
-def _cut(text: str) -> str:
-    if len(text) <= MAX_TRACED_CHARS:
-        return text
-    return f"{text[:MAX_TRACED_CHARS]} [... {len(text) - MAX_TRACED_CHARS:,} more characters]"
-
-
-def _llm_result(call: ModelCallStarted, event: ModelCallEnded) -> LLMResult:
-    usage = UsageMetadata(
-        input_tokens=event.usage.input_tokens,
-        output_tokens=event.usage.output_tokens,
-        total_tokens=event.usage.input_tokens + event.usage.output_tokens,
-        input_token_details={"cache_read": event.usage.cached_tokens},
-    )
-    message = AIMessage(event.text, usage_metadata=usage, response_metadata={"model_name": call.model})
-    return LLMResult(generations=[[ChatGeneration(message=message)]])

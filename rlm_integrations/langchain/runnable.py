@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, cast
@@ -11,24 +11,21 @@ from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackMa
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import patch_config
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
 from rlm_integrations.context import Context
 from rlm_integrations.engine.drivers import in_thread
 from rlm_integrations.errors import InvalidInput
+from rlm_integrations.events import Purpose
 from rlm_integrations.langchain.documents import cited, context_of
-from rlm_integrations.langchain.endings import ended
-from rlm_integrations.langchain.engine import Engine
+from rlm_integrations.langchain.endings import ended, surely_ended
+from rlm_integrations.langchain.face import Face
 from rlm_integrations.langchain.refusal import made
-from rlm_integrations.langchain.reporting import described
+from rlm_integrations.langchain.traced import described
 from rlm_integrations.result import RLMResult
 
 __all__ = ["RLMInput", "RLMRunnable"]
-
-ENGINE_SETTINGS = (
-    "max_depth max_iterations max_parallel budget sandbox output_type observers on_exhausted temperature"
-).split()
 
 
 class RLMInput(TypedDict):
@@ -38,7 +35,7 @@ class RLMInput(TypedDict):
     context: NotRequired[str | list[str] | list[Document] | dict[str, Any]]
 
 
-class RLMRunnable(RunnableSerializable[RLMInput, Any]):
+class RLMRunnable(Face, RunnableSerializable[RLMInput, Any]):
     """Answers ``{"query": ..., "context": ...}``, where the context may be far longer than any prompt.
 
     ``llm``: a chat model, a name for ``init_chat_model``, or an ``RLM``; ``recursive_llm`` takes the sub-calls
@@ -47,6 +44,7 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
     one. ``tools``: functions or LangChain tools that model code may call by name. ``output``: "answer", or "result"
     for the ``RLMResult`` with ``CitedDocument`` as citations. ``stream_sub_calls``: show the tokens of all model calls
     in LangGraph's ``stream_mode="messages"``, not only those of the answer. All other settings are those of ``RLM``.
+    An ``RLM`` has its own; make it with ``final_write=True`` for answers that stream as they are written.
 
     Its own run, and all below it, trace a description of the context. A chain around it traces what it hands on: a
     ``Context``, such as ``Context.from_files(paths)``, does not show its text there either.
@@ -59,41 +57,14 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    llm: Any
-    recursive_llm: Any = None
-    max_depth: int = 1
-    max_iterations: int = 20
-    max_parallel: int = 16
-    budget: Any = None
-    tools: Any = ()
-    retriever: Any = None
     output: Literal["answer", "result"] = "answer"
-    output_type: Any = str
-    sandbox: Any = None
-    observers: Any = ()
-    on_exhausted: Literal["extract", "raise"] = "extract"
-    temperature: float | None = None
-    stream_sub_calls: bool = False
-
-    _engine: Engine = PrivateAttr()
 
     def __init__(self, llm: Any, **settings: Any) -> None:
         made(type(self), super().__init__, {"llm": llm, **settings})
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Make the engine, so that a setting that can't be used is refused at once."""
-        super().model_post_init(context)
-        given = {name: getattr(self, name) for name in ENGINE_SETTINGS}
-        fields = type(self).model_fields
-        settings = {name: value for name, value in given.items() if value != fields[name].default}
-        self._engine = Engine.of(
-            self.llm,
-            self.recursive_llm,
-            tools=self.tools,
-            retriever=self.retriever,
-            is_streamed=lambda purpose: purpose == "answer" or self.stream_sub_calls,
-            settings=settings,
-        )
+    def _streamed(self) -> Callable[[Purpose], bool]:
+        shows_all = self.stream_sub_calls
+        return lambda purpose: shows_all or purpose == "answer"
 
     @property
     def InputType(self) -> Any:
@@ -130,12 +101,14 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
         results: list[RLMResult] = []
 
         async def run(_: Any, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig) -> Any:
+            ending.watch(run_manager)
             children = run_manager.get_child()
             context = await asked.afound(self.retriever, patch_config(config, callbacks=children))
             results.append(await self._engine.arun(asked.query, context, children, config))
             return results[0].answer
 
-        await self._acall_with_config(cast(Any, run), asked.description, config)
+        async with surely_ended() as ending:
+            await self._acall_with_config(cast(Any, run), asked.description, config)
         return self._output(results[0], asked)
 
     def stream(self, input: RLMInput, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
@@ -207,9 +180,6 @@ class RLMRunnable(RunnableSerializable[RLMInput, Any]):
                     yield piece
         if self.output == "result" and results:
             yield self._output(results[0], asked)
-
-    def _with(self, settings: dict[str, Any]) -> RLMRunnable:
-        return type(self)(**{**self.__dict__, **settings})
 
     def _output(self, result: RLMResult, asked: _Asked) -> Any:
         return cited(result, asked.given) if self.output == "result" else result.answer

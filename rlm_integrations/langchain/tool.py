@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from langchain_core.callbacks import AsyncCallbackManagerForToolRun
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import BaseModel, Field, PrivateAttr
 
+from rlm_integrations.context import Context
 from rlm_integrations.errors import RLMError
-from rlm_integrations.langchain.documents import context_of
+from rlm_integrations.langchain.documents import cited, context_of
+from rlm_integrations.langchain.endings import ended_if_cancelled
 from rlm_integrations.langchain.refusal import made
 from rlm_integrations.langchain.runnable import RLMInput, RLMRunnable
 from rlm_integrations.langchain.schema import as_text
@@ -45,20 +48,21 @@ class RLMTool(BaseTool):
 
     name: str = "ask_documents"
     description: str = ABOUT_OWN
-    context: Any = None
+    context: Any = Field(default=None, repr=False)
 
     _runnable: RLMRunnable = PrivateAttr()
+    _checked: Context | None = PrivateAttr()
 
     def __init__(self, llm: Any, *, context: Any = None, **settings: Any) -> None:
         own = {name: settings.pop(name) for name in SETTINGS & settings.keys()}
-        if context is not None:
-            context_of(context)
+        checked = None if context is None else context_of(context)
         is_given = context is None and own.get("retriever") is None
         about = {
             "description": ABOUT_GIVEN if is_given else ABOUT_OWN,
             "args_schema": _QuestionAndContext if is_given else _Question,
         }
         made(type(self), super().__init__, {**about, "context": context, **settings})
+        self._checked = checked
         self._runnable = RLMRunnable(llm, output="result", **own)
 
     # LangChain sets the config below the tool's run as a context variable; the one it passes is that above.
@@ -69,19 +73,24 @@ class RLMTool(BaseTool):
         except RLMError as error:
             raise self._raised(error) from error
 
-    async def _arun(self, query: str, context: Any = None) -> Any:
+    async def _arun(
+        self, query: str, context: Any = None, run_manager: AsyncCallbackManagerForToolRun | None = None
+    ) -> Any:
         try:
-            return self._answer(await self._runnable.ainvoke(self._asked(query, context)))
+            async with ended_if_cancelled(run_manager):
+                return self._answer(await self._runnable.ainvoke(self._asked(query, context)))
         except RLMError as error:
             raise self._raised(error) from error
 
     def _asked(self, query: str, context: Any) -> RLMInput:
-        context = self.context if self.context is not None else context
+        context = context if self._checked is None else self._checked
         return RLMInput(query=query) if context is None else RLMInput(query=query, context=context)
 
     def _answer(self, result: RLMResult) -> Any:
         content = as_text(result.answer)
-        return (content, result) if self.response_format == "content_and_artifact" else content
+        if self.response_format != "content_and_artifact":
+            return content
+        return content, result if self._checked is None else cited(result, self.context)
 
     def _raised(self, error: RLMError) -> Exception:
         return ToolException(str(error)) if self.handle_tool_error else error

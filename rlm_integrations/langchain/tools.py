@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import set_config_context
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import Tool as TextTool
 
 from rlm_integrations.engine.drivers import in_thread, is_async
+from rlm_integrations.engine.effects import EndRun
 from rlm_integrations.errors import InvalidInput
+from rlm_integrations.langchain.async_reporting import AsyncReporting
 from rlm_integrations.langchain.documents import plain
-from rlm_integrations.langchain.reporting import AsyncReporting, Reporting
+from rlm_integrations.langchain.reporting import Reporting
 from rlm_integrations.ports import Tool
 
 __all__ = ["as_functions", "for_async_run", "for_run"]
-
-RETRIEVED = 4
 
 
 def as_functions(tools: Iterable[Any], retriever: Any = None) -> list[Tool]:
@@ -54,10 +56,11 @@ def for_async_run(tools: Mapping[str, Tool], reporting: AsyncReporting) -> dict[
 def _bound(tool: Tool, reporting: Reporting) -> Tool:
     def call(*args: Any, **kwargs: Any) -> Any:
         config = reporting.cell_config()
-        if isinstance(tool, _ToolFunction | _Retrieve):
-            return plain(tool.call(config, *args, **kwargs))
-        with set_config_context(config) as context:
-            return plain(context.run(tool, *args, **kwargs))
+        with _pausing():
+            if isinstance(tool, _ToolFunction | _Retrieve):
+                return plain(tool.call(config, *args, **kwargs))
+            with set_config_context(config) as context:
+                return plain(context.run(tool, *args, **kwargs))
 
     return _dressed(call, tool)
 
@@ -66,15 +69,28 @@ def _abound(tool: Tool, reporting: AsyncReporting) -> Tool:
     async def call(*args: Any, **kwargs: Any) -> Any:
         await reporting.caught_up()
         config = reporting.cell_config()
-        if isinstance(tool, _ToolFunction | _Retrieve):
-            return plain(await tool.acall(config, *args, **kwargs))
-        with set_config_context(config) as context:
-            if is_async(tool):
-                return plain(await asyncio.create_task(tool(*args, **kwargs), context=context))
-            value = await in_thread(lambda: context.run(tool, *args, **kwargs))
-            return plain(await value if inspect.isawaitable(value) else value)
+        with _pausing():
+            if isinstance(tool, _ToolFunction | _Retrieve):
+                return plain(await tool.acall(config, *args, **kwargs))
+            with set_config_context(config) as context:
+                if is_async(tool):
+                    return plain(await asyncio.create_task(tool(*args, **kwargs), context=context))
+                value = await in_thread(lambda: context.run(tool, *args, **kwargs))
+                return plain(await value if inspect.isawaitable(value) else value)
 
     return _dressed(call, tool)
+
+
+@contextmanager
+def _pausing() -> Iterator[None]:
+    """Let LangGraph's ``interrupt`` and the like end the run, and with it the node that is to pause."""
+    try:
+        yield
+    except Exception as error:
+        # By name, since LangGraph may not be there.
+        if any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__):
+            raise EndRun(error) from error
+        raise
 
 
 def _dressed(call: Any, tool: Tool) -> Tool:
@@ -100,6 +116,8 @@ class _ToolFunction:
         self._names = list(tool.args)
         # Made of a coroutine function alone, a tool can't be called in any other way.
         self.is_async = bool(getattr(tool, "coroutine", None)) and getattr(tool, "func", None) is None
+        own = type(tool)._arun is not BaseTool._arun
+        self._is_blocking = tool.coroutine is None if isinstance(tool, TextTool | StructuredTool) else not own
         self.__name__ = re.sub(r"\W", "_", tool.name)
         self.__doc__ = tool.description
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -114,7 +132,11 @@ class _ToolFunction:
         return self._tool.invoke(self._input(args, kwargs), config)
 
     async def acall(self, config: RunnableConfig, *args: Any, **kwargs: Any) -> Any:
-        return await self._tool.ainvoke(self._input(args, kwargs), config)
+        input = self._input(args, kwargs)
+        if self._is_blocking:
+            # LangChain would take a thread of the loop's executor, which has few.
+            return await in_thread(lambda: self._tool.invoke(input, config))
+        return await self._tool.ainvoke(input, config)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._tool.invoke(self._input(args, kwargs))
@@ -134,24 +156,24 @@ class _Retrieve:
         self.__doc__ = "documents that the search engine finds for a query: text with .id and .metadata"
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         self.__signature__ = inspect.Signature(
-            [inspect.Parameter("query", kind), inspect.Parameter("k", kind, default=RETRIEVED)]
+            [inspect.Parameter("query", kind), inspect.Parameter("k", kind, default=None)]
         )
 
-    def call(self, config: RunnableConfig, query: str, k: int = RETRIEVED) -> Any:
+    def call(self, config: RunnableConfig, query: str, k: int | None = None) -> Any:
         return list(self._retriever.invoke(query, config, **self._options(k)))[:k]
 
-    async def acall(self, config: RunnableConfig, query: str, k: int = RETRIEVED) -> Any:
+    async def acall(self, config: RunnableConfig, query: str, k: int | None = None) -> Any:
         return list(await self._retriever.ainvoke(query, config, **self._options(k)))[:k]
 
-    def __call__(self, query: str, k: int = RETRIEVED) -> Any:
+    def __call__(self, query: str, k: int | None = None) -> Any:
         return list(self._retriever.invoke(query, **self._options(k)))[:k]
 
-    def _options(self, k: int) -> dict[str, Any]:
+    def _options(self, k: int | None) -> dict[str, Any]:
         # Both, since LangChain looks at the first alone, and the second may be its own, which takes nothing.
         finders = [
             getattr(self._retriever, name, None) for name in ("_get_relevant_documents", "_aget_relevant_documents")
         ]
-        return {"k": k} if all(map(_takes_k, finders)) else {}
+        return {"k": k} if k is not None and all(map(_takes_k, finders)) else {}
 
 
 def _takes_k(finder: Any) -> bool:

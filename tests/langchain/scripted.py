@@ -104,5 +104,27 @@ class ScriptedChat(BaseChatModel):
         yield ChatGenerationChunk(message=last)
 
 
+class Stuck(ScriptedChat):
+    """Gives no answer from call number ``stuck_at`` on, and says so."""
+
+    stuck_at: int
+    reached: Any
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
+        result = await super()._agenerate(*args, **kwargs)
+        await self._wait()
+        return result
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> Any:
+        async for chunk in super()._astream(*args, **kwargs):
+            yield chunk
+            await self._wait()
+
+    async def _wait(self) -> None:
+        if len(self.calls) >= self.stuck_at:
+            self.reached.set()
+            await asyncio.Event().wait()
+
+
 def _usage() -> UsageMetadata:
     return UsageMetadata(input_tokens=10, output_tokens=5, total_tokens=15)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -13,6 +15,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.documents import Document
 from langchain_core.globals import get_llm_cache, set_llm_cache
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -25,6 +28,7 @@ from rlm_integrations import RLM, BudgetExceeded, InvalidInput, ModelError
 from rlm_integrations.langchain import ChatRLM
 from rlm_integrations.langchain.asked import Asked
 from rlm_integrations.langchain.stops import UpToStop
+from rlm_integrations.models import LiteLLMModel
 from rlm_integrations.sandbox import ProcessSandbox
 from rlm_integrations.testing import ScriptedModel
 from tests.langchain.recorder import Recorder
@@ -346,6 +350,17 @@ def test_what_can_not_be_done_is_refused(make_chat: Any) -> None:
         make_chat(RLM(ScriptedModel([])), temperature=1.0)
 
 
+def test_an_rlm_in_the_place_of_the_model_gives_structured_output_too(sandbox: Any) -> None:
+    rlm = RLM(ScriptedModel(["```python\nFINAL({'number': len(context[0])})\n```"] * 2), sandbox=sandbox)
+    assert ChatRLM(rlm).with_structured_output(Port).invoke("What?") == Port(number=len("What?"))
+
+
+def test_an_agents_response_format_is_refused_with_what_to_do_instead(ask: Any, make_chat: Any) -> None:
+    agent = create_agent(make_chat(ScriptedChat([])), tools=[], response_format=Port)
+    with pytest.raises(NotImplementedError, match=r"response_format.*with_structured_output"):
+        ask(agent, {"messages": [HumanMessage("Port 8443.")]})
+
+
 # Cache
 
 
@@ -413,6 +428,107 @@ def test_secrets_are_no_part_of_what_traces_hold(make_chat: Any) -> None:
     assert model._identifying_params["model_params"]["model_name"] == "gpt-5-mini"
     elsewhere = make_chat(ChatOpenAI(model="gpt-5-mini", api_key="sk-secret", base_url="http://localhost:2"))
     assert model._get_llm_string() != elsewhere._get_llm_string()
+
+
+HOME = "http://localhost:1/v1"
+
+
+def of_rlm(**options: Any) -> ChatRLM:
+    """A ChatRLM over an RLM over a model by name."""
+    return ChatRLM(RLM("openai/m", **{"api_base": HOME, "api_key": "sk-one", **options}))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"api_base": "http://localhost:2/v1"},
+        {"temperature": 1.0},
+        {"seed": 7},
+        {"max_completion_tokens": 9},
+        {"window_tokens": 9_000},
+        {"recursive_model": LiteLLMModel("openai/m", api_base=HOME, seed=7)},
+        {"instructions": "Be brief."},
+    ],
+)
+def test_rlms_that_differ_do_not_share_answers(other: dict[str, Any]) -> None:
+    assert of_rlm()._get_llm_string() == of_rlm()._get_llm_string()
+    assert of_rlm()._get_llm_string() != of_rlm(**other)._get_llm_string()
+
+
+@pytest.mark.parametrize("secret", [{"api_key": "sk-two"}, {"aws_secret_access_key": "x"}, {"hf_token": "x"}])
+def test_secrets_of_an_rlm_do_not_tell_models_apart(secret: dict[str, Any]) -> None:
+    assert of_rlm()._get_llm_string() == of_rlm(**secret)._get_llm_string()
+
+
+def test_models_of_ones_own_do_not_share_answers(
+    ask: Any, make_chat: Any, sandbox: ProcessSandbox, cache: InMemoryCache
+) -> None:
+    first, second = (RLM(ScriptedModel([cell(f"FINAL(context[0][{n}])")]), sandbox=sandbox) for n in range(2))
+    assert [ask(ChatRLM(rlm), "Port").content for rlm in (first, second)] == ["P", "o"]
+    for change in (str, lambda message: message):  # Runnables whose settings say nothing of what they do.
+        llm = ScriptedChat([FIND], cache=False) | RunnableLambda(change)
+        assert make_chat(llm)._get_llm_string() != make_chat(llm)._get_llm_string()
+
+
+def test_what_is_made_of_chat_models_is_told_by_them(make_chat: Any) -> None:
+    one, two = (ScriptedChat([], model_name=name) for name in ("one", "two"))
+    for make in (
+        lambda: one.with_retry(),
+        lambda: one.with_fallbacks([two]),
+        lambda: one.with_fallbacks([one]),
+        lambda: two.with_retry().with_fallbacks([one]),
+    ):
+        assert make_chat(make())._get_llm_string() == make_chat(make())._get_llm_string()
+    ways = [one, one.with_fallbacks([two]), one.with_fallbacks([two.bind(seed=1)])]
+    assert len({make_chat(llm)._get_llm_string() for llm in ways}) == 3
+
+
+# Settings that change
+
+
+def test_a_setting_that_is_changed_is_the_setting_that_counts(ask: Any, make_chat: Any) -> None:
+    llm = ScriptedChat([FIND] * 4)
+    model = make_chat(llm, temperature=0.5)
+    ask(model.model_copy(update={"temperature": 0.25}), "Port 8443.")
+    model.temperature, model.max_tokens = 0.75, 99
+    ask(model, "Port 8443.")
+    assert [(options["temperature"], options.get("max_tokens")) for options in llm.options] == [
+        (0.25, None),
+        (0.75, 99),
+    ]
+
+
+def test_a_change_that_can_not_be_used_is_refused_and_changes_nothing(make_chat: Any) -> None:
+    model = make_chat(ScriptedChat([]), max_depth=2)
+    with pytest.raises(InvalidInput, match="max_depth=-1"):
+        model.max_depth = -1
+    with pytest.raises(InvalidInput, match="max_depth"):
+        model.model_copy(update={"max_depth": "deep"})
+    with pytest.raises(InvalidInput, match="no setting max_dept"):
+        model.model_copy(update={"max_dept": 1})
+    assert (model.max_depth, model._engine.rlm.settings.max_depth) == (2, 2)
+
+
+def test_it_can_be_copied_and_pickled(ask: Any) -> None:
+    model = ChatRLM(FakeListChatModel(responses=[FIND]), max_depth=0, stop=["4"])
+    assert ask(model.model_copy(deep=True, update={"stop": None}), "Port 8443.").content == " 8443"
+    for copied in (copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert vars(copied) == vars(model)
+        assert copied._get_llm_string() == model._get_llm_string()
+        assert ask(copied, "Port 8443.").content == " 8"
+
+
+def test_documents_are_no_part_of_its_repr(make_chat: Any) -> None:
+    class Holder(RunnableLambda[Any, Any]):
+        def __repr__(self) -> str:
+            return "SECRET"
+
+        __name__ = "hold"
+
+    held = Holder(lambda _: [])
+    model = make_chat(ScriptedChat([]), max_depth=2, tools=[held.invoke], retriever=held, observers=[held.invoke])
+    assert "max_depth" in repr(model)
+    assert "SECRET" not in repr(model)
 
 
 # Callbacks

@@ -24,10 +24,10 @@ from rlm_integrations import InvalidInput, ModelError
 from rlm_integrations.langchain import OffloadMiddleware
 from rlm_integrations.sandbox import ProcessSandbox
 from tests.langchain.recorder import Recorder
-from tests.langchain.scripted import ScriptedChat
+from tests.langchain.scripted import ScriptedChat, Stuck
 from tests.scripts import cell
 
-COUNT = cell("FINAL(context[0].count('line'))")
+COUNT = cell("FINAL(context.count('line'))")
 
 
 class Agent(GenericFakeChatModel):
@@ -82,7 +82,7 @@ def make_agent(sandbox: ProcessSandbox) -> Callable[..., tuple[Any, Agent]]:
     """An agent that offloads in the shared sandbox, and its model."""
 
     def make(said: list[Any], script: Any = (), *, saver: Any = None, **settings: Any) -> tuple[Any, Agent]:
-        middleware = OffloadMiddleware(ScriptedChat(script), **{"sandbox": sandbox, **settings})
+        middleware = OffloadMiddleware(**{"llm": ScriptedChat(script), "sandbox": sandbox, **settings})
         model = Agent(messages=iter(said))
         return create_agent(model, TOOLS, middleware=[middleware], checkpointer=saver), model
 
@@ -203,6 +203,25 @@ def test_the_question_is_below_the_tool_that_asked_it(ask: Any, make_agent: Any)
     (asking,) = [id for id, (_, name, _) in recorder.runs.items() if name == "ask_offloaded"]
     assert recorder.shape(asking) == [["chain", ["llm"], ["tool"]]]
     assert len(recorder.children(None)) == 1
+    assert recorder.open == set()
+
+
+def test_a_cancelled_question_is_ended(make_agent: Any) -> None:
+    recorder, reached = Recorder(), asyncio.Event()
+    asked = calls(("ask_offloaded", {"handle": handle(1000), "query": "?"}))
+    agent, _ = make_agent(
+        [calls(("read_log", {"lines": 1000})), asked], llm=Stuck([COUNT], stuck_at=1, reached=reached)
+    )
+
+    async def lose_patience() -> None:
+        asking = asyncio.create_task(agent.ainvoke({"messages": [HumanMessage("?")]}, {"callbacks": [recorder]}))
+        await reached.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(lose_patience())
+    assert "ask_offloaded" in {name for _, name, _ in recorder.runs.values()}
     assert recorder.open == set()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
 from rlm_integrations.errors import MissingKey, ModelError, ModelNotFound, ModelUnavailable, RateLimited, WindowExceeded
@@ -19,7 +20,9 @@ from rlm_integrations.langchain import RLMRunnable
 from tests.langchain import ways
 from tests.langchain.openai_server import OpenAIServer, Refused
 from tests.langchain.plays import CALLS, WRITTEN, deep
+from tests.langchain.recorder import Recorder
 from tests.langchain.scripted import ScriptedChat
+from tests.scripts import cell
 
 ASK = {"query": "root?", "context": "word " * 2000}
 KINDS = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
@@ -116,6 +119,29 @@ def test_a_batch_of_fifty_with_blocking_handlers_ends(limit: int | None, make: C
     assert answers == [WRITTEN] * 50
     assert handler.starts == 50 * CALLS
     assert time.monotonic() - started < 20
+
+
+def test_a_batch_whose_blocking_tools_wait_for_runs_in_the_same_loop_ends(make: Callable[..., RLMRunnable]) -> None:
+    inner = make(ScriptedChat(lambda _: cell("FINAL(len(context))")))
+    loops: list[asyncio.AbstractEventLoop] = []
+    recorder = Recorder()
+
+    @tool
+    def count(text: str) -> str:
+        """Counts, by another run."""
+        asked = inner.ainvoke({"query": "?", "context": text}, {"callbacks": [Slow()]})
+        return str(asyncio.run_coroutine_threadsafe(asked, loops[0]).result())
+
+    async def ask() -> list[str]:
+        loops.append(asyncio.get_running_loop())
+        outer = make(ScriptedChat(lambda _: cell("FINAL(count(context))")), tools=[count])
+        async with asyncio.timeout(20):
+            return await outer.abatch([ASK] * 50, {"callbacks": [recorder]})
+
+    assert asyncio.run(ask()) == [str(len(ASK["context"]))] * 50
+    (shape,) = {str(shape) for shape in recorder.shape()}
+    assert shape == str(["chain", ["llm"], ["tool", ["tool"]]])
+    assert recorder.open == set()
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import ConfigurableField, RunnableLambda, RunnableParallel, RunnablePassthrough
 from langchain_core.tools import tool
+from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import BaseModel, Field
 
 from rlm_integrations import RLM, Context, RLMResult
 from rlm_integrations import Document as OwnDocument
 from rlm_integrations.errors import InvalidInput, ModelError
-from rlm_integrations.langchain import CitedDocument, RLMRunnable
+from rlm_integrations.langchain import CitedDocument, RLMRunnable, RLMTool, create_rlm_documents_chain
 from rlm_integrations.testing import ScriptedModel
 from tests.langchain import ways
 from tests.langchain.langsmith_server import LangSmith
@@ -187,6 +192,59 @@ def test_what_is_bound_counts_as_a_setting(way: ways.Way, make: Make) -> None:
     assert set(way(rlm.bind(max_depth=1), ASK, None)) == {"at depth 1"}
     with pytest.raises(InvalidInput, match="no setting max_dept"):
         way(rlm.bind(max_dept=1), ASK, None)
+
+
+@WAYS
+def test_a_setting_that_is_changed_is_the_setting_that_counts(way: ways.Way, make: Make) -> None:
+    rlm = make(ScriptedChat(lambda messages: SAME if messages[0].type == "system" else "a plain call"), max_depth=0)
+    copied = rlm.model_copy(update={"max_depth": 1})
+    assert [set(way(one, ASK, None)) for one in (rlm, copied)] == [{"a plain call"}, {"at depth 1"}]
+    rlm.max_depth = 1
+    assert set(way(rlm, ASK, None)) == {"at depth 1"}
+    with pytest.raises(InvalidInput, match="max_depth=-1"):
+        rlm.max_depth = -1
+    assert set(way(rlm, ASK, None)) == {"at depth 1"}
+
+
+def test_showing_sub_calls_is_a_setting_of_each_copy(make: Make) -> None:
+    rlm = make(ScriptedChat([]))
+    copied = copy.copy(rlm)
+    copied.stream_sub_calls = True
+    assert [one._engine._is_streamed("sub_call") for one in (rlm, copied)] == [False, True]
+
+
+@WAYS
+def test_it_can_be_copied_and_pickled(way: ways.Way) -> None:
+    rlm = RLMRunnable(FakeListChatModel(responses=FIRST_WORD[:1]), max_depth=0)
+    for copied in (copy.copy(rlm), copy.deepcopy(rlm), pickle.loads(pickle.dumps(rlm))):
+        assert vars(copied) == vars(rlm)
+        assert copied._engine.rlm.settings.max_depth == 0
+        assert set(way(copied, TEXT, None)) == {"some"}
+
+
+def test_what_is_made_of_it_can_be_copied_and_pickled() -> None:
+    llm = FakeListChatModel(responses=[cell("FINAL(len(context))")])
+    asking = (RLMTool(llm, context="some text"), {"query": "q"}, "9")
+    chain = (create_rlm_documents_chain(llm), {"question": "q", "context": [Document("some text")]}, "1")
+    for made, input, answer in (asking, chain):
+        for copied in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+            assert copied.invoke(input) == answer
+
+
+def test_a_deep_copy_shares_what_can_not_be_copied(sandbox: Any) -> None:
+    rlm = RLM(ScriptedModel(FIRST_WORD), sandbox=sandbox)
+    assert copy.deepcopy(RLMRunnable(rlm)).invoke(TEXT) == "some"
+
+
+def test_documents_are_no_part_of_its_repr(make: Make) -> None:
+    shelf = Shelf(documents=SHELF)
+    assert SHELF[0].page_content in repr(shelf)
+    rlm = make(ScriptedChat([]), max_depth=2, retriever=shelf, tools=[shelf.invoke], observers=[shelf.invoke])
+    assert "max_depth" in repr(rlm)
+    assert SHELF[0].page_content not in repr(rlm)
+    told = repr(RLMTool(ScriptedChat([]), context=SHELF))
+    assert told.startswith("RLMTool(")
+    assert SHELF[0].page_content not in told
 
 
 def test_its_name_tags_and_metadata_are_those_of_its_run(make: Make, langsmith: LangSmith) -> None:
@@ -416,6 +474,18 @@ def test_a_retriever_finds_the_context_and_is_a_function_for_more(way: ways.Way,
     assert set(shelf.asked) == {"Where is the cat?", "any dog"}
     with pytest.raises(InvalidInput, match="found nothing for 'Where is the cow"):
         way(rlm, "Where is the cow?", None)
+
+
+@WAYS
+def test_a_retriever_finds_as_many_as_it_was_told_unless_model_code_says(way: ways.Way, make: Make) -> None:
+    store = InMemoryVectorStore(DeterministicFakeEmbedding(size=8))
+    store.add_texts([f"text {n}" for n in range(30)])
+    code = cell("FINAL([len(retrieve('x')), len(retrieve('x', 7)), len(retrieve('x', k=12)), len(context)])")
+    chat = ScriptedChat(lambda messages: code)
+    rlm = make(chat, retriever=store.as_retriever(search_kwargs={"k": 10}), output_type=list[Any])
+    assert way(rlm, "Which?", None)[0] == [10, 7, 12, 10]
+    plain = RunnableLambda(lambda query: [Document(query)] * 20)
+    assert way(make(chat, retriever=plain, output_type=list[Any]), "Which?", None)[0] == [20, 7, 12, 20]
 
 
 @WAYS

@@ -20,7 +20,7 @@ from rlm_integrations.langchain import CitedDocument, RLMTool
 from rlm_integrations.sandbox import ProcessSandbox
 from tests.langchain.marks import run_async_tests
 from tests.langchain.recorder import Recorder
-from tests.langchain.scripted import ScriptedChat
+from tests.langchain.scripted import ScriptedChat, Stuck
 from tests.scripts import cell
 
 TEXT = "The cat sat on the mat."
@@ -83,6 +83,38 @@ def test_the_result_is_the_artifact_if_asked_for(ask: Any, make_tool: Any) -> No
     (cited,) = message.artifact.citations
     assert isinstance(cited, CitedDocument)
     assert cited.metadata == {"page": 7, "start_index": 0, "end_index": 11}
+
+
+def test_a_cited_document_without_an_id_keeps_its_metadata(ask: Any, make_tool: Any) -> None:
+    documents = [Document("A dog."), Document(TEXT, metadata={"page": 7})]
+    script = [cell("FINAL('a cat', quotes=['The cat sat'])")] * 2
+    tool = make_tool(script, context=documents, response_format="content_and_artifact")
+    (cited,) = ask(tool, call(query="Who?")).artifact.citations
+    assert (cited.metadata, cited.id) == ({"page": 7, "start_index": 0, "end_index": 11}, None)
+
+
+def test_the_context_is_the_one_it_was_made_with(ask: Any, make_tool: Any) -> None:
+    texts = [TEXT]
+    tool = make_tool([COUNT], context=texts)
+    texts.append("added later")
+    assert ask(tool, "How long?") == "23"
+
+
+def test_a_cancelled_tool_is_ended(make_tool: Any) -> None:
+    recorder, reached = Recorder(), asyncio.Event()
+
+    async def lose_patience() -> None:
+        tool = make_tool([], context=TEXT)
+        tool._runnable = tool._runnable._with({"llm": Stuck([COUNT], stuck_at=1, reached=reached)})
+        asking = asyncio.create_task(tool.ainvoke("?", {"callbacks": [recorder]}))
+        await reached.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(lose_patience())
+    assert recorder.shape() == [["tool", ["chain", ["llm"]]]]
+    assert recorder.open == set()
 
 
 def test_the_run_is_below_the_tool(ask: Any, make_tool: Any) -> None:

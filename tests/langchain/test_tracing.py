@@ -23,7 +23,8 @@ from rlm_integrations.sandbox import ProcessSandbox
 from tests.langchain import ways
 from tests.langchain.langsmith_server import LangSmith, Traced
 from tests.langchain.plays import CALLS, CELLS, CHILDREN, WRITTEN, deep, tooled
-from tests.langchain.scripted import ScriptedChat
+from tests.langchain.recorder import Recorder
+from tests.langchain.scripted import ScriptedChat, Stuck
 from tests.scripts import cell
 
 Make = Callable[..., RLMRunnable]
@@ -164,6 +165,32 @@ def test_a_failing_model_ends_its_run_and_all_above_it(way: ways.Way, make: Make
     assert {"chain:RLMRunnable", "llm:ScriptedChat"} in ends
 
 
+def test_a_run_whose_end_a_closing_loop_keeps_from_being_told_is_ended_all_the_same(make: Make) -> None:
+    recorder = Recorder()
+
+    async def ask() -> None:
+        told: list[Any] = []
+
+        def as_the_loop_does(loop: Any, coroutine: Any, **settings: Any) -> Any:
+            task = asyncio.Task(coroutine, loop=loop, **settings)
+            if "on_chain_error" in coroutine.__qualname__ and not told:
+                told.append(task)
+                # It cancels all tasks: this one before its first step, and the one that waits for it.
+                task.cancel()
+                asking.cancel()
+            return task
+
+        asking = asyncio.create_task(make(ScriptedChat([ValueError("no")])).ainvoke(ASK, {"callbacks": [recorder]}))
+        asyncio.get_running_loop().set_task_factory(as_the_loop_does)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert told
+
+    asyncio.run(ask())
+    assert recorder.shape() == [["chain", ["llm"]]]
+    assert recorder.open == set()
+
+
 def _raise() -> str:
     raise ValueError("no more")
 
@@ -228,28 +255,6 @@ def test_a_budget_of_seconds_ends_every_run(way: ways.Way, make: Make, langsmith
 
 # What the root, its children and theirs have asked when the caller loses patience; None: the cell calls a tool.
 MOMENTS = {"in the first call": 1, "in child runs": 1 + 3, "in their child runs": 1 + 3 + 3, "in a tool": None}
-
-
-class Stuck(ScriptedChat):
-    """Gives no answer from call number ``stuck_at`` on, and says so."""
-
-    stuck_at: int
-    reached: Any
-
-    async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
-        result = await super()._agenerate(*args, **kwargs)
-        await self._wait()
-        return result
-
-    async def _astream(self, *args: Any, **kwargs: Any) -> Any:
-        async for chunk in super()._astream(*args, **kwargs):
-            yield chunk
-            await self._wait()
-
-    async def _wait(self) -> None:
-        if len(self.calls) >= self.stuck_at:
-            self.reached.set()
-            await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -507,6 +512,20 @@ def test_a_users_callbacks_see_each_run_begin_and_end_once(way: ways.Way, kind: 
     assert len(handler.starts) == len(answers) * (1 + CALLS + CELLS + CHILDREN)
     assert set(handler.starts.values()) == set(handler.ends.values()) == {1}
     assert handler.starts.keys() == handler.ends.keys()
+
+
+@pytest.mark.parametrize("way", [ways.ainvoke, ways.astream])
+@pytest.mark.parametrize("function", [broken, looked_up, alooked_up])
+def test_callbacks_that_take_their_time_do_not_tear_a_tool_from_its_cell(
+    function: Any, way: ways.Way, make: Make, langsmith: LangSmith
+) -> None:
+    name = function.name if function is broken else function.__name__
+    rlm = make(ScriptedChat([cell(f"try: {name}('x')\nexcept Exception: pass\nFINAL(context[:4])")]), tools=[function])
+    assert way(rlm, {"query": "root?", "context": "some text"}, {"callbacks": [Lagging()]}) == ["some"]
+    (root,) = langsmith.roots()
+    assert_whole(root)
+    python = next(run for run in root.walk() if run.kind == "tool:python")
+    assert [run.kind for run in python.children] == [f"tool:{name}"]
 
 
 class Lagging(AsyncCallbackHandler):
