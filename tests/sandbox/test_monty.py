@@ -290,7 +290,7 @@ def test_a_worker_lost_between_cells_is_replaced_and_the_model_is_told(monty: Mo
     session.close()
 
 
-def test_an_interrupt_ends_the_cell_at_once(monty: MontySandbox) -> None:
+def test_an_interrupt_ends_the_cell_at_once(monty: MontySandbox, interruptible: None) -> None:
     session = monty.open({"context": "x"}, [])
     session.advance(Run("1"))
     timer = threading.Timer(0.1, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])

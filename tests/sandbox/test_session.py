@@ -185,7 +185,7 @@ def test_cancelling_a_step_kills_the_worker_at_once(sandbox: ProcessSandbox) -> 
     asyncio.run(main())
 
 
-def test_an_interrupt_kills_the_worker_at_once(sandbox: ProcessSandbox) -> None:
+def test_an_interrupt_kills_the_worker_at_once(sandbox: ProcessSandbox, interruptible: None) -> None:
     session = sandbox.open({"context": "x"}, [])
     session.advance(Run("1"))
     pid = session._worker._pid
