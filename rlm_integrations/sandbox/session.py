@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import secrets
-import signal
-import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +16,9 @@ from rlm_integrations.sandbox import wire
 from rlm_integrations.sandbox.launcher import Starter
 from rlm_integrations.sandbox.output import clean, cut
 from rlm_integrations.sandbox.settings import size_of
-from rlm_integrations.sandbox.waiting import Steps, Wait, adrive, drive
-from rlm_integrations.sandbox.watchdog import Watchdog, is_needed, watched
+from rlm_integrations.sandbox.waiting import Steps, adrive, drive
+from rlm_integrations.sandbox.watchdog import watched
+from rlm_integrations.sandbox.worker_end import Lost, WorkerEnd
 
 __all__ = ["ProcessSession", "warn_of"]
 
@@ -32,19 +29,7 @@ MAX_RESTARTS = 3
 MAX_SOURCE_BYTES = 200_000
 # What a tool may return to model code; a larger one fails there before it fills the worker's memory.
 MAX_ANSWER_BYTES = 64 << 20
-START_S = 60.0
-RETRY_S = 0.005
 CHARGED_PER_CALL_S = 0.001
-# Delivering a context: no worker that reads at all is slower than this.
-DELIVERY_BYTES_PER_S = 2_000_000
-BATCH_CHARS = 1 << 18
-# macOS may lose a socket on its way to another process if the sender closes it meanwhile.
-HANDED_OVER_AT_ONCE = sys.platform != "darwin"
-READ_BYTES = 1 << 16
-
-
-class _Lost(Exception):
-    """The worker is of no more use; the message completes "the cell was stopped: ..."."""
 
 
 class ProcessSession:
@@ -73,7 +58,7 @@ class ProcessSession:
         self._lock = threading.RLock()
         self._busy = False
         self.layers: Mapping[str, str | None] = {}
-        self._worker: _Worker | None = _Worker(launcher, memory_bytes)
+        self._worker: WorkerEnd | None = WorkerEnd(launcher, memory_bytes)
 
     def advance(self, step: Run | Resume) -> SubCall | CellOutput:
         """Carry out a step; blocks."""
@@ -109,11 +94,11 @@ class ProcessSession:
             self._restart(how)
             self._note = f"{how}, and all variables with it; `context` is in place"
         if self._worker is None:
-            self._worker = _Worker(self._launcher, self._memory_bytes)
+            self._worker = WorkerEnd(self._launcher, self._memory_bytes)
         worker = self._worker
         try:
             yield from worker.start(self._opening(), self._variables)
-        except _Lost as lost:
+        except Lost as lost:
             if trouble := self._launcher.trouble():
                 raise SandboxError(f"no worker can be started: {trouble}") from None
             raise SandboxError(
@@ -162,7 +147,7 @@ class ProcessSession:
                     message["value"] = step.value
             try:
                 return (yield from self._bounded(self._exchange(message)))
-            except (_Lost, WireError) as lost:
+            except (Lost, WireError) as lost:
                 if self._closed:
                     raise SandboxError("the session was closed while a cell ran") from None
                 how = f"the worker sent {lost}" if isinstance(lost, WireError) else f"the worker {lost}"
@@ -175,7 +160,7 @@ class ProcessSession:
         assert worker is not None
         apart, data = yield from _packed(message)
         started = time.monotonic()
-        late = _Lost(f"took longer than {self._limit_s:g} s")
+        late = Lost(f"took longer than {self._limit_s:g} s")
         if self._left_s <= 0:
             # It might answer before anyone looks at the clock again, and again.
             raise late
@@ -257,175 +242,6 @@ class ProcessSession:
                     self._drop()
 
 
-class _Worker:
-    """The host's end of one worker."""
-
-    def __init__(self, launcher: Starter, memory_bytes: int) -> None:
-        self._launcher, self._memory_bytes = launcher, memory_bytes
-        try:
-            self._socket, self._worker_end = socket.socketpair()
-        except OSError as error:
-            raise SandboxError(
-                f"no session can be opened: {error} (fewer runs at once, or a higher ulimit -n)"
-            ) from error
-        self._socket.setblocking(False)
-        self._reader = wire.FrameReader()
-        self._handle: int | None = None
-        self._host = os.getpid()
-        self._pid: int | None = None
-        self.layers: Mapping[str, str | None] | None = None
-        self.watchdog: Watchdog | None = None
-        self._launched = self._launch()
-
-    def _launch(self) -> bool:
-        """Ask for the process; False if the request does not fit in right now."""
-        try:
-            launched = self._launcher.launch(self._worker_end, self._memory_bytes)
-        except BaseException:
-            self.close()
-            raise
-        if launched and HANDED_OVER_AT_ONCE:
-            self._worker_end.close()
-        return launched
-
-    def start(self, opening: Mapping[str, Any], variables: Mapping[str, Any]) -> Steps[None]:
-        deadline = time.monotonic() + START_S
-        late = _Lost(f"did not start within {START_S:g} s")
-        while not self._launched:
-            # Many sessions wait for the one control socket, and a loop tells only one of them: so each asks again.
-            yield Wait(deadline=time.monotonic() + RETRY_S)
-            if time.monotonic() > deadline:
-                raise late
-            self._launched = self._launch()
-        try:
-            hello = yield from self.receive(deadline, late, handles=True)
-            if not isinstance(hello, wire.Hello):
-                raise WireError("no greeting")
-            self._pid = hello.pid
-            self._worker_end.close()
-            yield from self.send(wire.frame(opening), deadline, late)
-            for value in variables.values():
-                yield from self.deliver(value, _Lost("did not take its variables"))
-            ready = yield from self.receive(time.monotonic() + START_S, late)
-        except WireError as error:
-            raise _Lost(f"sent {error}") from None
-        if not isinstance(ready, wire.Ready):
-            raise _Lost("sent a frame out of order")
-        self.layers = ready.layers
-        if is_needed(ready.layers):
-            watchdog = Watchdog(hello.pid)
-            self.layers = {**ready.layers, "memory_watchdog": watchdog.reason}
-            self.watchdog = watchdog if watchdog.reason is None else None
-
-    def deliver(self, value: Any, late: _Lost, deadline: float | None = None) -> Steps[None]:
-        """Send ``value`` in pieces, with turns for others in between; each by ``deadline``, or in a time of its own."""
-
-        def post(data: bytes) -> Steps[None]:
-            by = time.monotonic() + START_S + len(data) / DELIVERY_BYTES_PER_S if deadline is None else deadline
-            yield from self.send(data, by, late)
-            yield Wait()
-
-        def post_batch() -> Steps[None]:
-            for item in apart:
-                if isinstance(item, str):
-                    for data in wire.text_frames(item):
-                        yield from post(data)
-                else:
-                    yield from self.deliver(item, late, deadline)
-            yield from post(wire.frame(batch))
-
-        shape = "dict" if isinstance(value, dict) else "list" if isinstance(value, list | tuple) else "value"
-        yield from post(wire.frame({"shape": shape}))
-        parts: Any = value.items() if shape == "dict" else value if shape == "list" else [value]
-        batch: list[Any] = []
-        apart: list[Any] = []
-        size = 0
-        for part in parts:
-            batch.append(wire.tagged(part, apart))
-            size += _weight(part)
-            if size > BATCH_CHARS:
-                yield from post_batch()
-                batch, apart, size = [], [], 0
-        yield from post_batch()
-        yield from post(wire.frame(None))
-
-    def send(self, data: bytes, deadline: float, late: _Lost) -> Steps[None]:
-        """All of ``data``, or ``_Lost``."""
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self._socket.send(rest) :]
-            except BlockingIOError:
-                if not (yield Wait(self._socket.fileno(), deadline, write=True)):
-                    raise late from None
-            except OSError:
-                raise _Lost("died (out of memory, or a crash in native code)") from None
-
-    def receive(self, deadline: float, late: _Lost, handles: bool = False) -> Steps[Any]:
-        """The next message, parsed. Raises ``_Lost``, or ``WireError`` for bytes no worker of ours sends."""
-        while (body := self._reader.next()) is None:
-            if not (yield Wait(self._socket.fileno(), deadline)):
-                raise late
-            try:
-                data = self._read(handles)
-            except BlockingIOError:
-                continue
-            except OSError:
-                data = b""
-            if not data:
-                raise _Lost("died (out of memory, or a crash in native code)")
-            self._reader.feed(data)
-        return wire.parse(body)
-
-    def _read(self, handles: bool) -> bytes:
-        if not handles or not hasattr(socket, "recv_fds"):
-            return self._socket.recv(READ_BYTES)
-        data, received, flags, _ = socket.recv_fds(self._socket, READ_BYTES, 1)
-        if flags & socket.MSG_CTRUNC:
-            # A worker that can't be killed gets no code.
-            raise _Lost("could not be taken hold of: no descriptor is free")
-        if received:
-            self._handle = received[0]
-        return data
-
-    def check_size(self) -> None:
-        """Raise ``_Lost`` if it holds more memory than it may."""
-        if self.watchdog is not None and self.watchdog.size() > self._memory_bytes:
-            raise _Lost(f"held more than {self._memory_bytes >> 20} MB of memory")
-
-    def is_spoilt(self) -> bool:
-        """Whether it died, or sent something unasked."""
-        if self._reader.buffer:
-            return True
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
-
-    def kill(self) -> None:
-        """End the process at once."""
-        if self._host != os.getpid():
-            return  # It belongs to the process this one was forked from.
-        with contextlib.suppress(OSError):
-            if self._handle is not None:
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-            elif self._pid is not None:
-                self._launcher.kill(self._pid)
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Let go of the descriptors."""
-        self._socket.close()
-        self._worker_end.close()
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-
-
 def warn_of(missing: Mapping[str, str]) -> None:
     """Log each layer of confinement that is missing here, once for the life of this process."""
     for name in sorted(missing.keys() - _warned):
@@ -451,9 +267,3 @@ def _refusal(reason: str) -> bytes:
     return wire.frame(
         {"type": "resume", "error": f"the answer can't be passed on: {reason}", "value": None, "apart": False}
     )
-
-
-def _weight(part: Any) -> int:
-    if isinstance(part, str):
-        return 16 + (0 if len(part) > wire.LONG_CHARS else len(part))
-    return 16 + len(part) * 64 if isinstance(part, dict | list) else 64
