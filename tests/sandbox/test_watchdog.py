@@ -80,7 +80,8 @@ def test_a_watchdog_is_needed_where_no_layer_bounds_memory(
 
 
 def test_a_process_that_has_gone_has_no_size() -> None:
-    with psutil.Popen([sys.executable, "-c", "input()"], stdin=-1) as process:
+    with psutil.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=-1, stdout=-1) as process:
+        process.stdout.readline()  # It has begun: before, it is a copy of nothing.
         dog = Watchdog(process.pid)
         assert dog.size() > 1_000_000
         process.communicate(b"\n")
