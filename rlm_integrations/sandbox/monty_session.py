@@ -21,6 +21,7 @@ from rlm_integrations.sandbox.monty_values import Receiver, Sender, fields_of
 from rlm_integrations.sandbox.monty_worker import Worker
 from rlm_integrations.sandbox.output import MAX_PRINTED_CHARS, Output, TooMuchOutput, clean, cut
 from rlm_integrations.sandbox.search import Index
+from rlm_integrations.sandbox.turns import OneAtATime
 from rlm_integrations.sandbox.values import Unsendable
 
 MAX_RESTARTS = 3
@@ -38,7 +39,7 @@ class _Lost(Exception):
     """The worker is of no more use; the message completes "the cell was stopped: the worker ..."."""
 
 
-class MontySession:
+class MontySession(OneAtATime):
     """One REPL in a worker of Monty's; a lost worker is replaced by one with the first variables."""
 
     def __init__(
@@ -51,6 +52,7 @@ class MontySession:
         timeout_s: float,
         max_output_chars: int,
     ) -> None:
+        super().__init__()
         self._checkout, self._threads = checkout, threads
         self._sender = Sender()
         try:
@@ -68,9 +70,7 @@ class MontySession:
         self._final: Final | None = None
         self._output, self._flooded = Output(0), False
         self._note = ""
-        self._closed = self._busy = False
         self._host = os.getpid()
-        self._lock = threading.Lock()
 
     def advance(self, step: Run | Resume) -> SubCall | CellOutput:
         """Carry out a step; blocks. An interrupt ends the session."""
@@ -124,25 +124,6 @@ class MontySession:
                 how = lost if isinstance(lost, _Lost) else f"failed: {lost}"
                 told = f"the cell was stopped: the worker {how}. All variables were lost; `context` is in place."
                 return CellOutput("", told, restarted=True)
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        with self._lock:
-            if self._closed:
-                raise SandboxError("the session is closed")
-            if self._busy:
-                raise SandboxError("the session is busy with another step")
-            self._busy = True
-        try:
-            yield
-        except BaseException:
-            self._closed = True
-            raise
-        finally:
-            with self._lock:
-                self._busy = False
-                if self._closed:
-                    self._drop()
 
     def _run(self, step: Run) -> SubCall | CellOutput:
         if len(step.code.encode("utf-8", "replace")) > MAX_SOURCE_BYTES:

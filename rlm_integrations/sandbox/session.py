@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlm_integrations.errors import InvalidInput, SandboxError, WireError
@@ -16,6 +15,7 @@ from rlm_integrations.sandbox import wire
 from rlm_integrations.sandbox.launcher import Starter
 from rlm_integrations.sandbox.output import clean, cut
 from rlm_integrations.sandbox.settings import size_of
+from rlm_integrations.sandbox.turns import OneAtATime
 from rlm_integrations.sandbox.waiting import Steps, adrive, drive
 from rlm_integrations.sandbox.watchdog import watched
 from rlm_integrations.sandbox.worker_end import Lost, WorkerEnd
@@ -32,7 +32,7 @@ MAX_ANSWER_BYTES = 64 << 20
 CHARGED_PER_CALL_S = 0.001
 
 
-class ProcessSession:
+class ProcessSession(OneAtATime):
     """One REPL in a process of its own; if a cell kills it, the next cell gets a new one with the first variables."""
 
     def __init__(
@@ -47,6 +47,7 @@ class ProcessSession:
         strict: bool,
         policy: bool = True,
     ) -> None:
+        super().__init__()
         self._launcher, self._variables, self._functions = launcher, dict(variables), list(functions)
         self._timeout_s, self._memory_bytes, self._max_output_chars = timeout_s, memory_bytes, max_output_chars
         self._strict, self._policy = strict, policy
@@ -54,9 +55,6 @@ class ProcessSession:
         self._left_s = self._called = 0.0
         self._restarts = 0
         self._note = ""
-        self._closed = False
-        self._lock = threading.RLock()
-        self._busy = False
         self.layers: Mapping[str, str | None] = {}
         self._worker: WorkerEnd | None = WorkerEnd(launcher, memory_bytes)
 
@@ -220,26 +218,6 @@ class ProcessSession:
                 self._worker.kill()
                 self._worker.close()
                 self._worker = None
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        with self._lock:
-            if self._closed:
-                raise SandboxError("the session is closed")
-            if self._busy:
-                raise SandboxError("the session is busy with another step")
-            self._busy = True
-        try:
-            yield
-        except BaseException:
-            # A cancelled or failed step leaves a worker in the middle of something.
-            self._closed = True
-            raise
-        finally:
-            with self._lock:
-                self._busy = False
-                if self._closed:
-                    self._drop()
 
 
 def warn_of(missing: Mapping[str, str]) -> None:

@@ -86,17 +86,6 @@ def hurried() -> Iterator[MontySandbox]:
         yield sandbox
 
 
-@pytest.fixture(scope="module")
-def listener() -> Iterator[socket.socket]:
-    import pytest_socket
-
-    pytest_socket.enable_socket()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        yield listener
-    pytest_socket.disable_socket(allow_unix_socket=True)
-
-
 @pytest.mark.parametrize("item", load("hostile.json"), ids=lambda item: item["id"])
 def test_a_hostile_snippet_has_no_effect_on_the_host(
     item: dict[str, Any],
