@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from rlm_integrations.messages import Message, Reply
 
 __all__ = [
+    "Cache",
     "CellOutput",
     "Final",
     "IsolationReport",
@@ -36,6 +37,9 @@ class LanguageModel(Protocol):
     a sub-call that can't fit before it costs anything; and ``check()`` with its async twin ``acheck()``, which raise
     ``ModelError`` at the start of a run where it is certain that no call can succeed, say for want of a key; and
     ``has_price``, False where its replies will not say what they cost, so that ``max_cost_usd`` is refused at once.
+
+    ``identity``, made of JSON values, is all that its answers depend on besides its name and a call's options, say
+    the server it asks: it tells its replies from those of others in a ``Cache``. With None, they are not cached.
     """
 
     @property
@@ -49,6 +53,18 @@ class LanguageModel(Protocol):
 
     async def acomplete(self, messages: Sequence[Message], **options: Any) -> Reply:
         """The model's reply, without blocking the event loop."""
+        ...
+
+
+class Cache(Protocol):
+    """Keeps texts by key, for any number of runs, and of threads at once. What it raises is logged, and no run ends."""
+
+    def get(self, key: str) -> str | None:
+        """The text kept under ``key``; None where there is none. Blocks."""
+        ...
+
+    def set(self, key: str, value: str) -> object:
+        """Keep ``value`` under ``key``. Blocks."""
         ...
 
 

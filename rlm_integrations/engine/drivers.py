@@ -7,6 +7,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar, assert_never
 
 from rlm_integrations.engine.effects import (
@@ -20,6 +21,7 @@ from rlm_integrations.engine.effects import (
     Failure,
     Gather,
     Open,
+    Wait,
     Work,
 )
 from rlm_integrations.errors import ModelError, ModelTimeout, RLMError, RunCancelled
@@ -110,6 +112,8 @@ def _carry_out(effect: Effect, stop: threading.Event) -> Any:
             return _gather(branches, width, stop)
         case Work(function):
             return function()
+        case Wait(future):
+            return future.result()
         case _:
             assert_never(effect)
 
@@ -140,8 +144,17 @@ async def _acarry_out(effect: Effect) -> Any:
             return await _agather(branches, width)
         case Work(function, is_long):
             return await in_thread(function) if is_long else function()
+        case Wait(future):
+            return future.result() if future.done() else await _awaited(future)
         case _:
             assert_never(effect)
+
+
+async def _awaited(future: Future[T]) -> T:
+    import asyncio
+
+    # One that stops waiting must not cancel what others wait for.
+    return await asyncio.shield(asyncio.wrap_future(future))
 
 
 def _checked(reply: Any, model: str) -> Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ __all__ = [
     "Failure",
     "Gather",
     "Open",
+    "Wait",
     "Work",
 ]
 
@@ -91,6 +93,13 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for what another branch of the tree brings; the result is that of ``future``, which is never cancelled."""
+
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """The outcome of a branch or a tool that raised."""
 
@@ -108,7 +117,7 @@ class EndRun(BaseException):
         self.error = error
 
 
-Effect = CheckModel | CallModel | Open | Advance | CallTool | Gather | Work
+Effect = CheckModel | CallModel | Open | Advance | CallTool | Gather | Work | Wait
 
 T = TypeVar("T")
 Branch = Generator[Effect, Any, T]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rlm_integrations.context import Context
-from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens, said
+from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens, said, tell_recorded, tell_reused
 from rlm_integrations.engine.effects import Branch, CallTool, Failure, Gather
 from rlm_integrations.engine.reply import spoken
+from rlm_integrations.engine.secrets import without_keys
 from rlm_integrations.engine.writing import Writing
-from rlm_integrations.errors import InvalidInput
+from rlm_integrations.errors import BudgetExceeded, InvalidInput
 from rlm_integrations.events import RunEnded
-from rlm_integrations.messages import Message
+from rlm_integrations.messages import Message, Reply
 from rlm_integrations.ports import Resume, SubCall
 
 __all__ = ["FUNCTIONS", "SubCalls"]
@@ -41,6 +43,7 @@ class SubCalls:
         self._start_child = start_child
         self.notes: list[str] = []
         self._cell_id = ""
+        self._spent: BudgetExceeded | None = None
 
     def serve(self, call: SubCall, cell_id: str) -> Branch[Resume]:
         """Carry out one call; a failure is an exception in model code."""
@@ -74,8 +77,14 @@ class SubCalls:
 
     def _llm_query_batched(self, prompts: list[str]) -> Branch[list[str | None]]:
         texts = [_text(prompt, "prompt") for prompt in _batch(prompts, "prompts")]
-        outcomes = yield from self._gather([self._plain(text) for text in texts])
-        return self._results(outcomes)
+        first: dict[str, int] = {}
+        for number, text in enumerate(texts):
+            first.setdefault(text, number)
+        # What was said before in the batch comes last: it waits for the first of its kind, and the rest need not.
+        order = sorted(range(len(texts)), key=lambda number: first[texts[number]] != number)
+        outcomes = yield from self._gather([self._plain(texts[number]) for number in order])
+        found = dict(zip(order, outcomes, strict=True))
+        return self._results([found[number] for number in range(len(texts))])
 
     def _rlm_query(self, query: str, context: Any = None) -> Branch[Any]:
         outcomes = yield from self._gather([self._recursive(_text(query, "query"), context)])
@@ -107,7 +116,7 @@ class SubCalls:
         """Results in order, None for what failed; the reasons are noted. All failed: that is a failure."""
         failed = [(number, outcome) for number, outcome in enumerate(outcomes) if isinstance(outcome, Failure)]
         if outcomes and len(failed) == len(outcomes):
-            raise _Refused(f"all {len(failed)} sub-calls failed; the first: {failed[0][1].error}")
+            raise _Refused(f"all {len(failed)} sub-calls failed; the first: {without_keys(str(failed[0][1].error))}")
         if failed:
             noted = failed[:MAX_NOTED_FAILURES]
             reasons = "; ".join(
@@ -117,16 +126,29 @@ class SubCalls:
         return [None if isinstance(outcome, Failure) else outcome for outcome in outcomes]
 
     def _plain(self, prompt: str) -> Branch[str]:
-        """One call of the recursive model, refused before it starts where it can't fit."""
-        node = self._node
+        """What the recursive model says; asked once for equal prompts of a tree."""
         if not prompt.strip():
             raise InvalidInput("the prompt is empty")
-        self._check_size(prompt)
-        messages = (Message("user", prompt),)
-        reply = yield from ask_model(node, messages, "sub-call", self._cell_id, new_messages=messages)
+        cell_id, messages = self._cell_id, (Message("user", prompt),)
+
+        def ask() -> Branch[Reply]:
+            # What a cache holds fits into any budget.
+            check = partial(self._check_size, prompt)
+            return ask_model(self._node, messages, "sub-call", cell_id, new_messages=messages, check=check)
+
+        # An equal call may have brought something else then.
+        place = self._node.tree.record.place(self._node.id, cell_id, "sub-call", messages)
+        if place.call:
+            if place.call.started.source != "memo":
+                self._node.tree.send(len(prompt))
+            return spoken(tell_recorded(self._node, place.call, messages, messages).text).strip()
+        reply, is_known = yield from self._node.tree.memo.once(prompt, ask)
+        if is_known:
+            tell_reused(self._node, reply.text, "memo", "sub-call", cell_id, messages)
         return spoken(reply.text).strip()
 
     def _check_size(self, prompt: str) -> None:
+        """Refuse a call before it starts where it can't fit."""
         settings = self._node.tree.settings
         tokens = estimate_tokens(prompt)
         window = getattr(settings.recursive_model, "window_tokens", None)
@@ -159,7 +181,15 @@ class SubCalls:
         context = Context.of(part)
         if not node.tree.send(context.chars):
             raise InvalidInput("too much text was sent to sub-calls already: narrow it down in code first")
-        ended = yield from self._start_child(node, query, context, self._cell_id)
+        if spent := self._spent:
+            # Without it, code that asks again and again would have a session opened each time, and no limit ends that.
+            raise BudgetExceeded(spent.limit, spent.used, spent.allowed)
+        try:
+            ended = yield from self._start_child(node, query, context, self._cell_id)
+        except BudgetExceeded as error:
+            if error.limit == "max_calls":
+                self._spent = error
+            raise
         if ended.status == "extracted":
             self.notes.append(settings.prompts.note("extracted below"))
         return ended.answer
@@ -181,5 +211,5 @@ def _batch(values: Any, name: str) -> list[Any]:
 
 def _result(outcome: Any) -> Any:
     if isinstance(outcome, Failure):
-        raise _Refused(str(outcome.error))
+        raise _Refused(without_keys(str(outcome.error)))
     return outcome

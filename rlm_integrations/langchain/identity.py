@@ -8,8 +8,7 @@ import re
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import RunnableBinding, RunnableWithFallbacks
-from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables import RunnableBinding
 
 from rlm_integrations.budget import Budget
 from rlm_integrations.engine.tree import Settings
@@ -45,25 +44,12 @@ def identity(settings: Settings, own: str) -> dict[str, Any]:
 def _key(model: Any) -> str | None:
     """All that a model's answers depend on; None where that can't be told."""
     if isinstance(model, ChatModelPort):
-        told = _runnable_key(model.llm)
-        return told and f"{model.name} {told}"
+        return model.identity and f"{model.name} {model.identity}"
     if type(model) is LiteLLMModel:
         # Of the settings, all that goes to LiteLLM with each call.
         options = sorted((name, value) for name, value in model._settings.items() if not SECRET.search(name))
         return f"{options!r} {model._window_tokens}"
     return None
-
-
-def _runnable_key(llm: Any) -> str | None:
-    if isinstance(llm, BaseChatModel):
-        return llm._get_llm_string()
-    if isinstance(llm, RunnableBindingBase):
-        bound = _runnable_key(llm.bound)
-        return bound and f"{bound} {sorted(llm.kwargs.items())!r} {llm.config.get('configurable')!r}"
-    if not isinstance(llm, RunnableWithFallbacks):
-        return None
-    inner = [_runnable_key(one) for one in (llm.runnable, *llm.fallbacks)]
-    return None if None in inner else f"{type(llm).__qualname__} {inner}"
 
 
 def _params(model: Any) -> dict[str, Any]:

@@ -8,8 +8,11 @@ from typing import Any, Protocol
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
+from pydantic import SecretStr
 
+from rlm_integrations.engine.secrets import without_keys
 from rlm_integrations.errors import InvalidInput, MissingExtra, RLMError
 from rlm_integrations.langchain.reporting import MESSAGES, Place
 from rlm_integrations.messages import Message, Reply, Usage
@@ -69,6 +72,11 @@ class ChatModelPort:
         self.has_price = False
         self._refused: set[str] = set()
         self._places: Places | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """What the chat model's answers depend on besides its name; None where that can't be told."""
+        return _identity(self.llm)
 
     def under(self, places: Places) -> ChatModelPort:
         """The same model, whose calls hang under the runs that ``places`` names."""
@@ -132,7 +140,12 @@ class ChatModelPort:
         kind = kind_of(error)
         if kind is None:
             raise error
-        raise kind(f"{self.name}: {error}", model=self.name) from error
+        raise kind(without_keys(f"{self.name}: {error}", _keys(self.llm)), model=self.name) from error
+
+
+def _keys(llm: Any) -> list[str]:
+    """The keys that a chat model holds."""
+    return [value.get_secret_value() for value in vars(_innermost(llm)).values() if isinstance(value, SecretStr)]
 
 
 def _innermost(llm: Any) -> Any:
@@ -143,6 +156,18 @@ def _innermost(llm: Any) -> Any:
             break
         llm = inner
     return llm
+
+
+def _identity(llm: Any) -> str | None:
+    if isinstance(llm, BaseChatModel):
+        return llm._get_llm_string()
+    if isinstance(llm, RunnableBindingBase):
+        bound = _identity(llm.bound)
+        return bound and f"{bound} {sorted(llm.kwargs.items())!r} {llm.config.get('configurable')!r}"
+    if not isinstance(llm, RunnableWithFallbacks):
+        return None
+    inner = [_identity(one) for one in (llm.runnable, *llm.fallbacks)]
+    return None if None in inner else f"{type(llm).__qualname__} {inner}"
 
 
 def _added(whole: Any, chunk: Any, on_text: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from llama_index.core.llms.llm import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 
 from rlm_integrations.engine.drivers import in_thread
+from rlm_integrations.engine.secrets import without_keys
 from rlm_integrations.errors import InvalidInput, RLMError
 from rlm_integrations.llama_index.heard import Heard
 from rlm_integrations.llama_index.methods import ACHAT, ASTREAM, CHAT, STREAM, ask, in_thread_telling, methods, taken
@@ -23,6 +25,8 @@ __all__ = ["LLMPort", "llm_port"]
 # Options that are for this port, not for the LLM.
 OWN = frozenset({"on_text", "event_id", "timeout"})
 ROLES = {"user": MessageRole.USER, "assistant": MessageRole.ASSISTANT}
+# Settings that say who asks, or how long it may take, not what the answer is.
+UNANSWERING = frozenset({"api_key", "timeout", "max_retries", "reuse_client"})
 # By class, parameters that it hands on to a provider which has another name for them.
 NAMES: Mapping[str, Mapping[str, str]] = {
     "Anthropic": {"stop": "stop_sequences"},
@@ -72,6 +76,13 @@ class LLMPort:
         }
         self._refused: set[str] = set()
         self._missing: set[str] = set()
+
+    @property
+    def identity(self) -> str:
+        """The LLM's class and settings, which its answers depend on."""
+        kind, settings = type(self.llm), self.llm.to_dict()
+        own = {name: value for name, value in settings.items() if name not in UNANSWERING}
+        return f"{kind.__module__}.{kind.__qualname__} {json.dumps(own, default=repr, skipkeys=True)}"
 
     def complete(self, messages: Sequence[Message], **options: Any) -> Reply:
         """The reply. Raises ``ModelError`` with the provider's own words."""
@@ -182,7 +193,8 @@ class LLMPort:
         kind = kind_of(error)
         if kind is None:
             raise error
-        raise kind(f"{self.name}: {error}", model=self.name) from error
+        keys = [value for name, value in vars(self.llm).items() if "api_key" in name and isinstance(value, str)]
+        raise kind(without_keys(f"{self.name}: {error}", keys), model=self.name) from error
 
 
 def _tell(text: str, on_text: Any) -> None:

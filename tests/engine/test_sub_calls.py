@@ -35,7 +35,7 @@ def test_a_batch_returns_its_results_in_order(run: Any, make_rlm: Any) -> None:
 
 
 def test_a_batch_is_carried_out_in_parallel_and_no_wider_than_allowed(run: Any, make_rlm: Any) -> None:
-    model = _Counting(by_role([cell("FINAL(len(llm_query_batched(['x'] * 12)))")], lambda _: "ok"))
+    model = _Counting(by_role([cell("FINAL(len(llm_query_batched(list('abcdefghijkl'))))")], lambda _: "ok"))
     assert run(make_rlm(model, max_parallel=4), "q", TEXT).answer == "12"
     assert model.peak == 4
 
@@ -154,7 +154,7 @@ def test_a_batch_of_more_than_256_is_refused(run: Any, make_rlm: Any) -> None:
 
 
 def test_text_sent_to_sub_models_is_bounded(run: Any, make_rlm: Any) -> None:
-    code = "for i in range(9):\n    llm_query('x' * 150_000)"
+    code = "for i in range(9):\n    llm_query(str(i) * 150_000)"
     model = ScriptedModel(by_role([cell(code), cell("FINAL(len(context))")], lambda _: "ok"))
     run(make_rlm(model), "q", TEXT)
     sent = [call for call in model.calls if call.messages[0].role == "user"]
@@ -191,10 +191,19 @@ def test_a_batch_never_overshoots_max_calls(run: Any, make_rlm: Any) -> None:
 
 
 def test_swallowing_the_error_of_a_budget_gains_nothing(run: Any, make_rlm: Any) -> None:
-    code = "for i in range(50):\n    try:\n        llm_query('x')\n    except BaseException:\n        pass"
+    code = "for i in range(50):\n    try:\n        llm_query(str(i))\n    except BaseException:\n        pass"
     model = ScriptedModel(by_role([cell(code), "Ada"], lambda _: "ok"))
     result = run(make_rlm(model, budget=Budget(max_calls=5)), "q", TEXT)
     assert (len(model.calls), result.answer, result.status) == (5, "Ada", "extracted")
+
+
+def test_no_child_run_is_begun_once_the_budget_has_refused_one(run: Any, make_rlm: Any) -> None:
+    code = "for i in range(50):\n    try:\n        rlm_query('child', 'x')\n    except BaseException:\n        pass"
+    child = ScriptedModel(lambda _: cell("FINAL(len(context))"))
+    rlm = make_rlm(ScriptedModel([cell(code), "Ada"]), recursive_model=child, budget=Budget(max_calls=5))
+    result = run(rlm, "q", TEXT)
+    assert (len(child.calls), result.answer) == (3, "Ada")
+    assert [len(events(result, kind)) for kind in ("run_ended", "run_failed")] == [4, 1]
 
 
 def test_a_limit_of_cost_ends_a_tree_whose_sub_calls_have_no_price(run: Any, make_rlm: Any) -> None:
