@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rlm_integrations.events import Citation, Event, ModelCallStarted, RunEnded, RunFailed, RunStarted, Status
+from rlm_integrations.events import (
+    Citation,
+    Event,
+    ModelCallStarted,
+    ReplayParted,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+    Status,
+)
 from rlm_integrations.messages import UsageReport
 from rlm_integrations.trajectory import Trajectory
 
@@ -38,16 +47,21 @@ class RLMResult:
             for event in self.trajectory
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the trajectory to ``path`` as JSON lines."""
-        self.trajectory.save(path)
+    @property
+    def parted(self) -> ReplayParted | None:
+        """Where a replay, or a run that was resumed, first came to something else than its record says."""
+        return next((event for event in self.trajectory if isinstance(event, ReplayParted)), None)
+
+    def save(self, path: str | os.PathLike[str], include_context: bool = False) -> None:
+        """Write the trajectory to ``path`` as JSON lines, with the whole context if told to; see ``Trajectory``."""
+        self.trajectory.save(path, include_context)
 
     @classmethod
     def from_events(cls, events: Sequence[Event]) -> RLMResult:
         """The result that a root run's events tell, also when they stop before its end."""
         start = next(event for event in events if isinstance(event, RunStarted))
         end = next((event for event in reversed(events) if event.id == start.id), start)
-        trajectory = Trajectory(events)
+        trajectory = events if isinstance(events, Trajectory) else Trajectory(events)
         match end:
             case RunEnded():
                 return cls(end.answer, end.status, end.citations, end.usage, trajectory, start.id)

@@ -1,28 +1,42 @@
-"""The record of a tree: its events in order, kept as JSON lines."""
+"""The record of a tree: its events in order."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, TextIO, overload
+from typing import overload
 
-from rlm_integrations.events import Event, RunEnded, TextDelta
+from rlm_integrations.context import Context
+from rlm_integrations.errors import InvalidInput
+from rlm_integrations.events import Event, TextDelta
+from rlm_integrations.run_settings import RunSettings
+from rlm_integrations.saved_run import context_line, event_line, header_line, read_run
 
-__all__ = ["Trajectory", "event_json"]
-
-VERSION = 1
+__all__ = ["Trajectory"]
 
 
 class Trajectory(Sequence[Event]):
-    """All events of a tree but the text deltas, whose text stands whole in the events that end their calls."""
+    """All events of a tree but the text deltas, whose text stands whole in the events that end their calls.
 
-    __slots__ = ("_events",)
+    ``settings`` are what the run was asked with, and ``context`` is what it was asked about, each None where it is not
+    known. ``cut``: the file that it was loaded from ended in the middle of a line, as one does that a killed process
+    wrote, and that line was left out. Two trajectories are equal when their events are.
+    """
 
-    def __init__(self, events: Sequence[Event] = ()) -> None:
+    __slots__ = ("_events", "context", "cut", "settings")
+
+    def __init__(
+        self,
+        events: Sequence[Event] = (),
+        *,
+        settings: RunSettings | None = None,
+        context: Context | None = None,
+        cut: bool = False,
+    ) -> None:
         self._events = tuple(event for event in events if not isinstance(event, TextDelta))
+        self.settings = settings
+        self.context = context
+        self.cut = cut
 
     def __len__(self) -> int:
         return len(self._events)
@@ -32,7 +46,9 @@ class Trajectory(Sequence[Event]):
     @overload
     def __getitem__(self, index: slice) -> Trajectory: ...
     def __getitem__(self, index: int | slice) -> Event | Trajectory:
-        return Trajectory(self._events[index]) if isinstance(index, slice) else self._events[index]
+        if isinstance(index, int):
+            return self._events[index]
+        return Trajectory(self._events[index], settings=self.settings, context=self.context, cut=self.cut)
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._events)
@@ -45,31 +61,26 @@ class Trajectory(Sequence[Event]):
     def __repr__(self) -> str:
         return f"<Trajectory of {len(self)} events>"
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write JSON lines: one that says the format's version, then one for each event. Overwrites ``path``."""
-        with Path(path).open("w", encoding="utf-8") as file:
-            write_header(file)
-            for event in self._events:
-                file.write(event_json(event) + "\n")
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Trajectory:
+        """What ``save``, or a run that was given ``save=``, wrote: the same events, one of any version before this.
 
+        An answer of the caller's own ``output_type`` comes back as its JSON value. A file that was cut off is read up
+        to there, which ``cut`` says. Raises ``InvalidInput`` for a file that can't be read, that is no saved run or a
+        newer one, and for a broken line.
+        """
+        saved = read_run(path)
+        return cls(saved.events, settings=saved.settings, context=saved.context, cut=saved.cut)
 
-def write_header(file: TextIO) -> None:
-    """Write the line that opens a saved trajectory."""
-    file.write(json.dumps({"rlm_trajectory": VERSION}) + "\n")
+    def save(self, path: str | os.PathLike[str], include_context: bool = False) -> None:
+        """Write JSON lines: the format's version and the settings, then one line for each event. Overwrites ``path``.
 
-
-def event_json(event: Event) -> str:
-    """One line of JSON; ASCII, so that text no encoding could write (lone surrogates) survives."""
-    plain = asdict(event)
-    if isinstance(event, RunEnded):
-        plain["answer"] = _plain(event.answer)
-    return json.dumps(plain)
-
-
-def _plain(answer: Any) -> Any:
-    """An answer may be anything that the caller's ``output_type`` makes."""
-    if isinstance(answer, str):
-        return answer
-    from pydantic_core import to_jsonable_python
-
-    return to_jsonable_python(answer, fallback=str)
+        ``include_context``: also write the whole context, metadata included, of which there is else a description only.
+        """
+        if include_context and self.context is None:
+            raise InvalidInput("include_context: the context of this trajectory is not known")
+        with open(path, "wb") as file:
+            file.write(header_line(self.settings))
+            if include_context and self.context:
+                file.writelines(context_line(self.context))
+            file.writelines(map(event_line, self._events))

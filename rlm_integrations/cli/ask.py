@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +10,6 @@ from rlm_integrations.budget import Budget
 from rlm_integrations.cli.execute import Outcome, carry_out
 from rlm_integrations.cli.exits import Exit
 from rlm_integrations.cli.report import as_json, print_answer, print_partial
-from rlm_integrations.cli.save import Saver
 from rlm_integrations.cli.text import flat, shown
 from rlm_integrations.cli.views import NoView, View, view_on, warnings_to
 from rlm_integrations.context import Context, Document
@@ -20,26 +18,28 @@ from rlm_integrations.errors import InvalidInput
 from rlm_integrations.events import Event
 from rlm_integrations.ports import LanguageModel
 from rlm_integrations.rlm import RLM
+from rlm_integrations.saving import Saver
 
-__all__ = ["ask"]
+__all__ = ["ask", "read", "report"]
 
 
 def ask(args: argparse.Namespace, model: LanguageModel | None) -> Exit:
     """Answer the question; ``model`` takes the place of the one that ``args`` name."""
     view: View = NoView() if args.quiet else view_on(sys.stderr)
-    saver = Saver(args.save) if args.save else None
+    saver: Saver | None = None
     events: list[Event] = []
     try:
-        with warnings_to(view), saver or contextlib.nullcontext():
-            context = _read(args.paths)
-            if saver:
-                saver.check(context)
-            rlm = _rlm(args, model, [events.append, view, *([saver] if saver else [])])
-            carry_out(rlm, args.question, context, view, None if model else "loading LiteLLM")
+        with warnings_to(view):
+            if args.include_context and not args.save:
+                raise InvalidInput("--include-context is for a run that is saved: name a file with --save")
+            context = read(args.paths)
+            saver = Saver(args.save, include_context=args.include_context) if args.save else None
+            rlm = _rlm(args, model, [events.append, view])
+            carry_out(rlm, args.question, context, view, None if model else "loading LiteLLM", save=saver)
         outcome = Outcome.of(events)
     except (Exception, KeyboardInterrupt) as error:
         outcome = Outcome.of(events, error)
-    _report(args, outcome)
+    report(args, outcome)
     if saver and saver.error:
         print(f"rlm: {flat(saver.path)} is not complete: {saver.error.strerror or saver.error}", file=sys.stderr)
         return max(outcome.exit, Exit.UNEXPECTED)
@@ -61,7 +61,8 @@ def _rlm(args: argparse.Namespace, model: LanguageModel | None, observers: Seque
     )
 
 
-def _read(paths: Sequence[str]) -> Context:
+def read(paths: Sequence[str]) -> Context:
+    """The documents at ``paths``; "-" is stdin. Raises ``InvalidInput`` for what can't be read."""
     files = [path for path in paths if path != "-"]
     documents = list(Context.from_files(files).value) if files else []
     if "-" in paths:
@@ -81,7 +82,8 @@ def _read_stdin() -> Document:
     return Document(text, id="stdin")
 
 
-def _report(args: argparse.Namespace, outcome: Outcome) -> None:
+def report(args: argparse.Namespace, outcome: Outcome) -> None:
+    """Print what came of a question, in the way that ``args`` ask for."""
     result, error = outcome.result, outcome.error
     if error:
         print(f"rlm: {error}", file=sys.stderr)

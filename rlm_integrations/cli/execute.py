@@ -7,8 +7,9 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rlm_integrations.cli.exits import Exit, advice
 from rlm_integrations.cli.text import flat
@@ -17,8 +18,11 @@ from rlm_integrations.context import Context
 from rlm_integrations.events import Event
 from rlm_integrations.result import RLMResult
 from rlm_integrations.rlm import RLM
+from rlm_integrations.saving import Saver
 
-__all__ = ["Outcome", "carry_out"]
+__all__ = ["Outcome", "carry_out", "wait_for"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +45,44 @@ class Outcome:
         return cls(result, exit, flat(advice(error), 2_000))
 
 
-def carry_out(rlm: RLM, question: str, context: Context, view: View, waiting_for: str | None = None) -> None:
-    """Ask ``rlm``, one of whose observers is ``view``; ``waiting_for`` is what takes time before the first event.
+def carry_out(
+    rlm: RLM,
+    question: str,
+    context: Context,
+    view: View,
+    waiting_for: str | None = None,
+    *,
+    save: Saver | None = None,
+) -> None:
+    """Ask ``rlm``, one of whose observers is ``view``; see ``wait_for``."""
 
-    Raises what ``rlm`` raises. SIGINT and SIGTERM end the run at once, and raise ``KeyboardInterrupt`` with the signal.
+    async def ask() -> None:
+        if view.wants_text:
+            async for _ in rlm.astream(question, context, save=save):
+                pass  # The view is an observer; being streamed makes the model's text one of the events.
+        else:
+            await rlm.arun(question, context, save=save)
+
+    wait_for(ask, view, waiting_for)
+
+
+def wait_for(asking: Callable[[], Awaitable[T]], view: View, waiting_for: str | None = None) -> T:
+    """What ``asking`` brings, while ``view`` shows it; ``waiting_for`` is what takes time before the first event.
+
+    Raises what it raises. SIGINT and SIGTERM end it at once, and raise ``KeyboardInterrupt`` with the signal.
     """
     signals: list[signal.Signals] = []
+    if waiting_for:
+        view.waiting(waiting_for)
     try:
         # stdout is for the answer, whatever a library thinks.
         with view, contextlib.redirect_stdout(sys.stderr):
-            asyncio.run(_ask(rlm, question, context, view, waiting_for, signals))
+            return asyncio.run(_interruptible(asking, signals))
     except asyncio.CancelledError:
         raise KeyboardInterrupt(*signals) from None
 
 
-async def _ask(
-    rlm: RLM, question: str, context: Context, view: View, waiting_for: str | None, signals: list[signal.Signals]
-) -> None:
+async def _interruptible(asking: Callable[[], Awaitable[T]], signals: list[signal.Signals]) -> T:
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
 
@@ -69,10 +94,4 @@ async def _ask(
         # Where there are no such handlers (Windows, other threads), asyncio.run itself cancels at Ctrl-C.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, stop, number)
-    if waiting_for:
-        view.waiting(waiting_for)
-    if view.wants_text:
-        async for _ in rlm.astream(question, context):
-            pass  # The view is an observer; being streamed makes the model's text one of the events.
-    else:
-        await rlm.arun(question, context)
+    return await asking()

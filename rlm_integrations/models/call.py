@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlm_integrations.engine.secrets import keys_in
 from rlm_integrations.messages import Message, Reply, Usage
 from rlm_integrations.models import failures
 from rlm_integrations.models.provider import Provider
@@ -43,6 +44,8 @@ class Call:
         self._pieces: list[str] = []
         self._streamed_usage: Any = None
         asked = {name: options[name] for name in ("stop", "temperature", "max_tokens") if options.get(name) is not None}
+        if "max_tokens" in asked and settings.get("max_tokens"):
+            asked["max_tokens"] = min(asked["max_tokens"], settings["max_tokens"])
         key = settings.get("api_key") or provider.key(settings.get("api_base"))
         self._request = {
             **settings,
@@ -140,8 +143,7 @@ class Call:
         )
 
     def _secrets(self) -> list[str]:
-        names = [name for name in self._settings if any(word in name for word in ("key", "token", "secret"))]
-        values = [self._settings[name] for name in names] + [os.environ.get(n) for n in self._provider.key_variables]
+        values = [*keys_in(self._settings), *map(os.environ.get, self._provider.key_variables)]
         # Shorter ones are stand-ins ("x", "any"), and words of the message may hold them.
         return [value for value in values if isinstance(value, str) and len(value) >= 8]
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from rlm_integrations.engine.secrets import without_credentials, without_keys
 from rlm_integrations.errors import (
     MissingKey,
     ModelError,
@@ -59,9 +60,7 @@ def translate(
     said = _said(error)
     kind, advice = _judge(_innermost(error), said, key_variable, api_base)
     text = f"{model}: {said}" + (f" ({advice})" if advice else "")
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return kind(text, model=model)
+    return kind(without_keys(text, secrets), model=model)
 
 
 def kind_of(error: Exception) -> type[ModelError] | None:
@@ -114,7 +113,10 @@ def _judge(error: Exception, said: str, key_variable: str, api_base: str | None)
     if status in (401, 403) or (status == 400 and _KEY.search(said)):
         return MissingKey, f"set {key_variable} or pass api_key="
     if status == 404 or (status == 400 and _MODEL.search(said)):
-        return ModelNotFound, NAMING if api_base is None else f"check the model's name, and api_base={api_base}"
+        return (
+            ModelNotFound,
+            NAMING if api_base is None else f"check the model's name, and api_base={without_credentials(api_base)}",
+        )
     if status == 429:
         return RateLimited, "wait, ask the provider for a higher limit, or make fewer calls at once"
     if status in (408, 504) or isinstance(error, TimeoutError) or kinds & {"APITimeoutError", "TimeoutException"}:
@@ -122,7 +124,7 @@ def _judge(error: Exception, said: str, key_variable: str, api_base: str | None)
     if isinstance(error, ImportError):
         return ModelError, "install what LiteLLM needs for this provider"
     if status >= 500 or isinstance(error, OSError) or kinds & {"APIConnectionError", "HTTPError", "ClientError"}:
-        where = "the provider" if api_base is None else f"the server at {api_base}"
+        where = "the provider" if api_base is None else f"the server at {without_credentials(api_base)}"
         return ModelUnavailable, f"see whether {where} is up and can be reached"
     return ModelError, ""
 

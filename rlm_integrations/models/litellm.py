@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +14,9 @@ from rlm_integrations.models.call import Call
 from rlm_integrations.models.provider import Provider
 
 __all__ = ["LiteLLMModel"]
+
+# Settings that say who asks, or how long it may take, not what the answer is.
+UNANSWERING = re.compile(r"key|secret|passw|credential|auth|token$|^model$|^timeout$", re.IGNORECASE)
 
 
 class LiteLLMModel:
@@ -62,6 +67,32 @@ class LiteLLMModel:
     def name(self) -> str:
         """The LiteLLM name."""
         return str(self._settings["model"])
+
+    @property
+    def api_base(self) -> str | None:
+        """The server it was made for; None for the provider's own."""
+        api_base: str | None = self._settings["api_base"]
+        return api_base
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The most tokens of a reply, where the model was made with a limit."""
+        max_tokens: int | None = self._settings.get("max_tokens")
+        return max_tokens
+
+    @property
+    def temperature(self) -> float | None:
+        """The temperature of each call that asks for none."""
+        temperature: float | None = self._settings["temperature"]
+        return temperature
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its answers depend on besides its name: the server, and all options, but no secret."""
+        provider = self._provider(library.load()).name.upper()
+        servers = (os.environ.get(f"{provider}_{end}") for end in ("API_BASE", "BASE_URL"))
+        settings = {name: value for name, value in self._settings.items() if not UNANSWERING.search(name)}
+        return {**settings, "api_base": settings["api_base"] or next(filter(None, servers), None)}
 
     @property
     def window_tokens(self) -> int | None:

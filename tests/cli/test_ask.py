@@ -16,6 +16,7 @@ from rlm_integrations.cli.exits import Exit
 from rlm_integrations.errors import ModelUnavailable, RLMError
 from rlm_integrations.messages import Message
 from rlm_integrations.testing import ScriptedModel
+from rlm_integrations.trajectory import Trajectory
 
 QUOTE = "The staging server listens on port 8443."
 LOOK = "```python\nprint(context[0])\n```"
@@ -26,7 +27,7 @@ QUESTION = "Which port does the staging server use?"
 def kinds(path: Path) -> list[str]:
     """The kinds of the events in a saved run, each line of which is whole."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines[0] == {"rlm_trajectory": 1}
+    assert lines[0]["rlm_trajectory"] == 2
     return [line["kind"] for line in lines[1:]]
 
 
@@ -201,6 +202,14 @@ def test_a_run_is_saved_event_by_event(rlm: Callable[..., Any], docs: Path, tmp_
     assert at_the_second_call == ["run_started", *turn, "model_call_started"]
     assert kinds(path) == ["run_started", *turn, *turn, "run_ended"]
     assert f"saved: {path}" in ended.err
+
+
+def test_documents_are_kept_only_with_the_run(rlm: Callable[..., Any], docs: Path, tmp_path: Path) -> None:
+    ended = rlm("ask", QUESTION, docs, "--include-context", model=[])
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "--save" in ended.err
+    assert rlm("ask", QUESTION, docs, "--save", tmp_path / "one", model=[LOOK, ANSWER]).code == 0
+    assert Trajectory.load(tmp_path / "one").context is None
 
 
 def test_what_a_file_held_is_kept_where_nothing_was_run(rlm: Callable[..., Any], tmp_path: Path) -> None:

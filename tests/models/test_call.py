@@ -24,6 +24,15 @@ def test_what_a_call_asks_for_goes_before_what_the_model_was_made_with(run, serv
     assert (sent["temperature"], sent["max_tokens"], sent["top_p"], sent["stop"]) == (0.9, 9, 0.5, ["```"])
 
 
+@pytest.mark.parametrize(("made_with", "asked", "sent"), [(9, 50, 9), (50, 9, 9), (None, 9, 9), (9, None, 9)])
+def test_no_more_tokens_are_asked_for_than_the_model_was_made_with(run, server, made_with, asked, sent):
+    server.says("hi")
+
+    run(server.model(max_tokens=made_with), max_tokens=asked)
+
+    assert server.bodies[0]["max_tokens"] == sent
+
+
 def test_options_it_does_not_know_are_not_sent(run, server):
     server.says("hi")
 
