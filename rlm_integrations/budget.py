@@ -138,10 +138,22 @@ class Meter:
             self._check("max_tokens", self._tokens + self._claimed_tokens, tokens, 0 if root else self._kept_tokens)
             spent = self._cost_usd + self._claimed_cost_usd
             self._check("max_cost_usd", spent, cost_usd, 0 if root else self._kept_cost_usd)
-            self._calls += 1
-            self._claimed_tokens += tokens
-            self._claimed_cost_usd += cost_usd
-            return Claim(model, tokens, cost_usd)
+            return self._set_aside(model, tokens, cost_usd)
+
+    def count(self, model: str, tokens: int, usage: Usage | None, *, root: bool = False) -> None:
+        """Count a call that was made before, covered or not: about ``tokens`` were foreseen, and ``usage`` it took."""
+        with self._lock:
+            cost_usd = tokens * self._rates.get(model, 0.0)
+            if root:
+                self._kept_tokens, self._kept_cost_usd = tokens + TURN_TOKENS, cost_usd
+            claim = self._set_aside(model, tokens, cost_usd)
+        self.settle(claim, usage)
+
+    def _set_aside(self, model: str, tokens: int, cost_usd: float) -> Claim:
+        self._calls += 1
+        self._claimed_tokens += tokens
+        self._claimed_cost_usd += cost_usd
+        return Claim(model, tokens, cost_usd)
 
     def settle(self, claim: Claim, usage: Usage | None) -> None:
         """Put what a call turned out to cost in the place of its claim; None for a call that brought no reply."""

@@ -12,6 +12,7 @@ RLMError                    carries .partial: what a failed run had got to
 │   └── ModelUnavailable    connection or server errors, after the retries
 ├── BudgetExceeded          carries .limit, .used and .allowed
 ├── TurnsExhausted          carries .turns
+├── ReplayError             a replay came to what its record does not hold; carries .turn
 ├── SandboxError            the sandbox could not start, or failed too often
 │   └── WireError           a worker sent something it must not
 └── RunCancelled            the caller stopped reading a stream
@@ -35,6 +36,7 @@ __all__ = [
     "ModelUnavailable",
     "RLMError",
     "RateLimited",
+    "ReplayError",
     "RunCancelled",
     "SandboxError",
     "TurnsExhausted",
@@ -107,6 +109,14 @@ class TurnsExhausted(RLMError):
     def __init__(self, message: str, *, turns: int) -> None:
         super().__init__(message)
         self.turns = turns
+
+
+class ReplayError(RLMError):
+    """A replay came to something its record does not hold, and a replay asks no model; ``turn`` says where."""
+
+    def __init__(self, message: str, *, turn: int) -> None:
+        super().__init__(message)
+        self.turn = turn
 
 
 class SandboxError(RLMError):

@@ -23,15 +23,19 @@ __all__ = [
     "ModelCallFailed",
     "ModelCallStarted",
     "Purpose",
+    "ReplayParted",
     "RunEnded",
     "RunFailed",
+    "RunResumed",
     "RunStarted",
+    "Source",
     "Status",
     "TextDelta",
 ]
 
 Status = Literal["complete", "extracted"]
 Purpose = Literal["turn", "sub-call", "extraction", "answer"]
+Source = Literal["model", "memo", "cache", "record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,39 @@ class RunFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RunResumed:
+    """A root run goes on from its record: what follows in a saved file was done by a later process.
+
+    What the record has already is not told again; where things of one ``id`` are told anew, the last word counts.
+    """
+
+    id: str
+    parent_id: None
+    time: float
+    kind: Literal["run_resumed"] = "run_resumed"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayParted:
+    """What run ``parent_id`` does again is not what its record says: told once, before the event that shows it.
+
+    ``turn`` is the last one whose reply is the recorded one, 0 where the first messages differ already. ``recorded``
+    and ``found`` are what its cell gave, or what was to be sent next, then and now, from shortly before they part.
+    A run that is resumed asks for all later turns anew.
+    """
+
+    id: str
+    parent_id: str
+    time: float
+    turn: int
+    recorded: str
+    found: str
+    kind: Literal["replay_parted"] = "replay_parted"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCallStarted:
-    """A model is being asked.
+    """A model is being asked, or its answer is taken from elsewhere: see ``ModelCallEnded.source``.
 
     ``new_messages`` are those added since the run's last turn, all of them at its first: together they are the
     conversation, since messages are only ever appended.
@@ -99,6 +134,7 @@ class ModelCallStarted:
     depth: int
     purpose: Purpose
     new_messages: tuple[Message, ...]
+    source: Source = "model"
     kind: Literal["model_call_started"] = "model_call_started"
 
 
@@ -115,13 +151,19 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ModelCallEnded:
-    """A model has answered."""
+    """A model has answered.
+
+    ``source`` says where the answer is from: the "model" itself, the "memo" of an equal sub-call of the same tree, a
+    "cache" that runs share, or the "record" of a run that is replayed or resumed. From a memo or a cache it cost
+    nothing: ``usage`` is all zeros, and no report of a run's usage counts the call.
+    """
 
     id: str
     parent_id: str
     time: float
     text: str
     usage: Usage
+    source: Source = "model"
     kind: Literal["model_call_ended"] = "model_call_ended"
 
 
@@ -174,6 +216,8 @@ Event = (
     RunStarted
     | RunEnded
     | RunFailed
+    | RunResumed
+    | ReplayParted
     | ModelCallStarted
     | TextDelta
     | ModelCallEnded

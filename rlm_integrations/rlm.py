@@ -7,33 +7,44 @@ import contextvars
 import dataclasses
 import difflib
 import keyword
+import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from rlm_integrations.budget import Budget
+from rlm_integrations.cache import reply_cache
 from rlm_integrations.context import Context, is_large
 from rlm_integrations.engine.algorithm import run
 from rlm_integrations.engine.answer import AnswerType
 from rlm_integrations.engine.drivers import adrive, drive, in_thread, is_async
-from rlm_integrations.engine.effects import Branch, CheckModel
+from rlm_integrations.engine.effects import Branch, CheckModel, Work
+from rlm_integrations.engine.record import Record
 from rlm_integrations.engine.sub_calls import FUNCTIONS
 from rlm_integrations.engine.tree import Observer, Settings, Tree
 from rlm_integrations.errors import InvalidInput, RLMError
 from rlm_integrations.events import Event, RunEnded
-from rlm_integrations.ports import LanguageModel, Sandbox, Tool
+from rlm_integrations.ports import Cache, LanguageModel, Sandbox, Tool
 from rlm_integrations.prompts import Prompts
 from rlm_integrations.result import RLMResult
+from rlm_integrations.run_settings import RunSettings
+from rlm_integrations.saving import Saver
+from rlm_integrations.sequel import Replay, Resumption
+from rlm_integrations.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import asyncio
 
 __all__ = ["RLM"]
 
+SavePath = str | os.PathLike[str] | Saver
+
 MODULES = "re json math datetime collections itertools statistics string textwrap random functools hashlib csv"
+# A blocking model call can't be ended; its run is not waited for any longer than this.
+LET_GO_S = 2.0
 RESERVED = {
     *FUNCTIONS,
     *MODULES.split(),
@@ -45,7 +56,7 @@ RESERVED = {
 
 SETTINGS = (
     "recursive_model max_depth max_iterations max_parallel budget sandbox tools output_type observers on_exhausted "
-    "final_write instructions api_base api_key temperature timeout"
+    "final_write instructions cache api_base api_key temperature timeout"
 ).split()
 
 
@@ -62,6 +73,8 @@ class RLM:
     ``on_exhausted``: "extract" draws an answer from what was seen when turns or budget run out, "raise" raises.
     ``final_write``: tell the model of ``FINAL_WRITE``, which has a long answer written as text, so that it streams.
     ``instructions``: what the answer must be like, said to the model that answers, after the system prompt.
+    ``cache``: keeps the replies of models for later runs, which get them for nothing where they ask the same: the path
+    of a folder (with the extra ``cache``), or an object with ``get(key)`` and ``set(key, value)``.
     ``api_base`` and ``api_key`` are for models given by name; ``temperature``, ``timeout`` (seconds) and any
     ``model_options`` are for all.
 
@@ -84,6 +97,7 @@ class RLM:
         on_exhausted: Literal["extract", "raise"] = "extract",
         final_write: bool = False,
         instructions: str = "",
+        cache: str | os.PathLike[str] | Cache | None = None,
         api_base: str | None = None,
         api_key: str | None = None,
         temperature: float | None = None,
@@ -95,11 +109,8 @@ class RLM:
         _check_int("max_parallel", max_parallel, 1)
         if on_exhausted not in ("extract", "raise"):
             raise InvalidInput(f"on_exhausted={on_exhausted!r}: pass 'extract' or 'raise'")
-        if budget is not None and not isinstance(budget, Budget):
-            raise InvalidInput(f"budget={budget!r}: pass a Budget, e.g. Budget(max_calls=50)")
-        for observer in _list("observers", observers):
-            if not callable(observer):
-                raise InvalidInput(f"observers holds {observer!r}: pass functions of one Event")
+        _check_budget(budget)
+        _check_observers(observers)
         if sandbox is not None and not (hasattr(sandbox, "open") and hasattr(sandbox, "aopen")):
             raise InvalidInput(
                 f"sandbox={sandbox!r}: pass a ProcessSandbox, or an object with the Sandbox port's methods"
@@ -140,6 +151,7 @@ class RLM:
             # A model given by name got its options when it was made.
             model_options={} if isinstance(model, str) else options,
             recursive_options={} if isinstance(model if recursive_model is None else recursive_model, str) else options,
+            cache=reply_cache(cache, options),
         )
         self._observers = tuple(observers)
 
@@ -157,9 +169,10 @@ class RLM:
         instructions: str | None = None,
         answer_type: AnswerType | None = None,
         prompts: Prompts | None = None,
+        budget: Budget | None = None,
         observers: Sequence[Observer] = (),
     ) -> RLM:
-        """The same with other models, tools (by name), instructions, answers or prompts, and with more observers.
+        """The same with other models, tools (by name), instructions, answers, prompts or budget, and more observers.
 
         For a face, which has them for one run; nothing is checked again.
         """
@@ -172,6 +185,7 @@ class RLM:
             instructions=old.instructions if instructions is None else instructions,
             answer_type=answer_type or old.answer_type,
             prompts=prompts or old.prompts,
+            budget=budget or old.budget,
             final_write=old.final_write and answer_type is None,
         )
         new._observers = (*self._observers, *observers)
@@ -194,68 +208,175 @@ class RLM:
     def __reduce__(self) -> NoReturn:
         raise InvalidInput("an RLM can't be pickled: make one in each process")
 
-    def completion(self, query: str, context: Any) -> Any:
-        """The answer: a ``str``, or an instance of ``output_type``. See ``run`` for what is raised."""
-        return self.run(query, context).answer
+    def completion(
+        self, query: str, context: Any, *, save: SavePath | None = None, include_context: bool = False
+    ) -> Any:
+        """The answer: a ``str``, or an instance of ``output_type``. See ``run`` for the rest."""
+        return self.run(query, context, save=save, include_context=include_context).answer
 
-    async def acompletion(self, query: str, context: Any) -> Any:
+    async def acompletion(
+        self, query: str, context: Any, *, save: SavePath | None = None, include_context: bool = False
+    ) -> Any:
         """The answer, without blocking the event loop."""
-        return (await self.arun(query, context)).answer
+        return (await self.arun(query, context, save=save, include_context=include_context)).answer
 
-    def run(self, query: str, context: Any) -> RLMResult:
+    def run(
+        self, query: str, context: Any, *, save: SavePath | None = None, include_context: bool = False
+    ) -> RLMResult:
         """The answer and all about it. Works anywhere, also inside a running event loop, which it blocks.
 
         ``context``: a ``str``, a list of ``str`` or ``Document``, a dict or list of JSON values, or a ``Context``.
+        ``save``: a file to write each event to as it happens, as ``RLMResult.save`` does at the end; it is overwritten
+        when the run begins. With ``include_context`` the whole context goes first. A disk that gets full on the way is
+        logged, and the run goes on.
         Raises ``InvalidInput`` before any model call, and ``ModelError``, ``BudgetExceeded``, ``TurnsExhausted`` or
         ``SandboxError`` with ``.partial``, the result as far as it got.
         """
         self._check_sync()
-        tree, branch = self._begin(query, context)
-        with _Partial(tree):
-            try:
-                drive(branch, tree.stop)
-            except BaseException:
-                tree.cancel()
-                raise
-        return RLMResult.from_events(tree.events)
+        return _driven(*self._begin(query, context, save=_saver(save, include_context)))
 
-    async def arun(self, query: str, context: Any) -> RLMResult:
+    async def arun(
+        self, query: str, context: Any, *, save: SavePath | None = None, include_context: bool = False
+    ) -> RLMResult:
         """The same without blocking the event loop. Cancelling the task ends everything below it."""
-        tree, branch = self._begin(query, await _prepared(context))
-        with _Partial(tree):
-            await adrive(branch)
-        return RLMResult.from_events(tree.events)
+        saver = _saver(save, include_context)
+        return await _adriven(*self._begin(query, await _prepared(context), save=saver))
 
-    def stream(self, query: str, context: Any) -> Iterator[Event]:
+    def stream(
+        self, query: str, context: Any, *, save: SavePath | None = None, include_context: bool = False
+    ) -> Iterator[Event]:
         """Events as they happen, text as it is written, ``RunEnded`` of the root last.
 
         Closing the iterator cancels the run. Raises what ``run`` raises.
         """
         self._check_sync()
         events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        tree, branch = self._begin(query, context, events.put)
-        return _stream(tree, branch, events)
+        saver = _saver(save, include_context)
+        tree, branch = self._begin(query, context, events.put, save=saver)
+        return _stream(tree, branch, events, saver)
 
-    def astream(self, query: str, context: Any) -> AsyncIterator[Event]:
+    def astream(
+        self, query: str, context: Any, *, save: SavePath | None = None, include_context: bool = False
+    ) -> AsyncIterator[Event]:
         """The same without blocking the event loop."""
         _check_query(query)
         # What is small is checked at once, so that it is refused where the mistake was made.
-        return self._astream(query, context if is_large(context) else Context.of(context))
+        context = context if is_large(context) else Context.of(context)
+        return self._astream(query, context, _saver(save, include_context))
 
-    async def _astream(self, query: str, context: Any) -> AsyncIterator[Event]:
+    async def _astream(self, query: str, context: Any, saver: Saver | None) -> AsyncIterator[Event]:
         inbox = _Inbox()
         inbox.open()
-        tree, branch = self._begin(query, await _prepared(context), inbox.put)
+        tree, branch = self._begin(query, await _prepared(context), inbox.put, save=saver)
         async with aclosing(_astream(tree, branch, inbox)) as events:  # type: ignore[type-var]
             async for event in events:
                 yield event
 
-    def _begin(self, query: str, context: Any, reader: Observer | None = None) -> tuple[Tree, Branch[RunEnded]]:
+    def replay(
+        self,
+        trajectory: Trajectory | str | os.PathLike[str],
+        context: Any = None,
+        *,
+        from_turn: int | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> RLMResult:
+        """Carry out a recorded run again: the replies of models are those of the record, all else really happens.
+
+        ``trajectory``: what a run left behind, or the file it was saved in; ``context``: the same as then, by default
+        the one that the record holds. Where code gives other output now, ``RLMResult.parted`` says at which turn.
+        ``from_turn``: ask the models of this RLM, with its prompts, from that turn of the root run on (1 is the first).
+        ``observers`` are added to those of this RLM.
+
+        Raises ``InvalidInput`` for another context, ``ReplayError`` with ``.turn`` where a reply is wanted that the
+        record does not hold, and whatever ended the recorded run.
+        """
+        self._check_sync()
+        _check_observers(observers)
+        rlm = self.replace(observers=observers)
+        return _driven(*rlm._begin_again(Replay.of(trajectory, context, from_turn)))
+
+    async def areplay(
+        self,
+        trajectory: Trajectory | str | os.PathLike[str],
+        context: Any = None,
+        *,
+        from_turn: int | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> RLMResult:
+        """The same without blocking the event loop."""
+        _check_observers(observers)
+        rlm = self.replace(observers=observers)
+        return await _adriven(*rlm._begin_again(await in_thread(partial(Replay.of, trajectory, context, from_turn))))
+
+    def resume(
+        self,
+        path: str | os.PathLike[str],
+        context: Any = None,
+        *,
+        budget: Budget | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> RLMResult:
+        """Go on with the run saved at ``path`` that a budget, an error, a cancel or a killed process ended.
+
+        What was answered is not paid for again: its cells really run, and the models are asked where the record ends,
+        or from where a cell gives other output (``RLMResult.parted``). The file goes on with what is new. A run that
+        has its answer is returned as it is.
+        ``context``: the same as then, by default the one that the record holds. ``budget``: by default that of this
+        RLM; calls, tokens and cost count from the start of the first run, seconds from now. ``observers`` are added.
+
+        Raises ``InvalidInput`` for a file that holds no run, or one of another context, and what ``run`` raises.
+        """
+        self._check_sync()
+        _check_budget(budget)
+        _check_observers(observers)
+        rlm = self.replace(budget=budget, observers=observers)
+        found = Resumption.load(path, context, rlm._settings.prompts)
+        return rlm._as_asked(found) if isinstance(found, RLMResult) else _driven(*rlm._begin_again(found))
+
+    async def aresume(
+        self,
+        path: str | os.PathLike[str],
+        context: Any = None,
+        *,
+        budget: Budget | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> RLMResult:
+        """The same without blocking the event loop."""
+        _check_budget(budget)
+        _check_observers(observers)
+        rlm = self.replace(budget=budget, observers=observers)
+        found = await in_thread(partial(Resumption.load, path, context, rlm._settings.prompts))
+        return rlm._as_asked(found) if isinstance(found, RLMResult) else await _adriven(*rlm._begin_again(found))
+
+    def _begin_again(self, replay: Replay, reader: Observer | None = None) -> tuple[Tree, Branch[RunEnded]]:
+        saver = replay.saver if isinstance(replay, Resumption) else None
+        return self._begin(replay.query, replay.context, reader, save=saver, record=replay.record)
+
+    def _as_asked(self, result: RLMResult) -> RLMResult:
+        """A loaded result with its answer of ``output_type``; a file keeps JSON values."""
+        answer_type = self._settings.answer_type
+        if answer_type.type is str:
+            return result
+        try:
+            return dataclasses.replace(result, answer=answer_type.validate(result.answer))
+        except ValueError as error:
+            raise InvalidInput(f"the recorded answer is not of this output_type: {error}") from error
+
+    def _begin(
+        self,
+        query: str,
+        context: Any,
+        reader: Observer | None = None,
+        *,
+        save: Saver | None = None,
+        record: Record | None = None,
+    ) -> tuple[Tree, Branch[RunEnded]]:
         _check_query(query)
         checked = Context.of(context)
-        observers = (*self._observers, reader) if reader else self._observers
-        tree = Tree(self._settings, checked.chars, observers, stream_text=reader is not None)
-        return tree, _root(tree, query, checked)
+        # The file comes first, since an observer may end the run.
+        observers = [observer for observer in (save, *self._observers, reader) if observer is not None]
+        tree = Tree(self._settings, checked, observers, stream_text=reader is not None, record=record)
+        return tree, _root(tree, query, checked, save)
 
     def _check_sync(self) -> None:
         for name, tool in self._settings.tools.items():
@@ -263,15 +384,54 @@ class RLM:
                 raise InvalidInput(f"the tool {name} is a coroutine function: use acompletion, arun or astream")
 
 
-def _root(tree: Tree, query: str, context: Context) -> Branch[RunEnded]:
+def _root(tree: Tree, query: str, context: Context, saver: Saver | None = None) -> Branch[RunEnded]:
     models = (tree.settings.model, tree.settings.recursive_model)
-    for model in models[:1] if models[0] is models[1] else models:
+    asked = models[:1] if models[0] is models[1] else models
+    for model in asked if tree.record.asks_models else ():
         yield CheckModel(model)
         if tree.settings.budget.max_cost_usd is not None and getattr(model, "has_price", None) is False:
             raise InvalidInput(
                 f"max_cost_usd can't be held: no price is known for {model.name}; use max_tokens or max_calls"
             )
-    return (yield from run(tree, query, context))
+    branch = run(tree, query, context)
+    return (yield from _saved(branch, saver, tree) if saver else branch)
+
+
+def _saved(branch: Branch[RunEnded], saver: Saver, tree: Tree) -> Branch[RunEnded]:
+    try:
+        yield Work(partial(saver.begin, RunSettings.of(tree.settings), tree.context), True)
+        return (yield from branch)
+    finally:
+        saver.close()
+
+
+def _driven(tree: Tree, branch: Branch[RunEnded]) -> RLMResult:
+    with _Partial(tree):
+        try:
+            drive(branch, tree.stop)
+        except BaseException:
+            tree.cancel()
+            raise
+    return _result(tree)
+
+
+async def _adriven(tree: Tree, branch: Branch[RunEnded]) -> RLMResult:
+    with _Partial(tree):
+        await adrive(branch)
+    return _result(tree)
+
+
+def _saver(save: SavePath | None, include_context: bool) -> Saver | None:
+    if save is None and include_context:
+        raise InvalidInput("include_context is for a run that is saved: pass save= too")
+    if save is None or isinstance(save, Saver):
+        return save
+    return Saver(save, include_context=include_context)
+
+
+def _result(tree: Tree) -> RLMResult:
+    settings = RunSettings.of(tree.settings)
+    return RLMResult.from_events(Trajectory(tree.events, settings=settings, context=tree.context))
 
 
 class _Partial:
@@ -285,12 +445,11 @@ class _Partial:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, RLMError):
-            events = self._tree.events
-            error.partial = RLMResult.from_events(events) if events else RLMResult(None, "failed")
+            error.partial = _result(self._tree) if self._tree.events else RLMResult(None, "failed")
 
 
 def _stream(
-    tree: Tree, branch: Branch[RunEnded], events: queue.SimpleQueue[Event | None]
+    tree: Tree, branch: Branch[RunEnded], events: queue.SimpleQueue[Event | None], saver: Saver | None
 ) -> Generator[Event, None, None]:
     failure: list[BaseException] = []
 
@@ -315,6 +474,11 @@ def _stream(
                 raise failure[0]
     finally:
         tree.cancel()
+        if saver:
+            # How it ended is for the file too, which is then free for the run to be resumed.
+            if thread is not threading.current_thread():
+                thread.join(LET_GO_S)
+            saver.close()
 
 
 class _Inbox:
@@ -412,6 +576,17 @@ def _list(name: str, values: Any) -> list[Any]:
     if not isinstance(values, list | tuple | set | frozenset):
         raise InvalidInput(f"{name}={values!r}: pass a list")
     return list(values)
+
+
+def _check_budget(budget: Any) -> None:
+    if budget is not None and not isinstance(budget, Budget):
+        raise InvalidInput(f"budget={budget!r}: pass a Budget, e.g. Budget(max_calls=50)")
+
+
+def _check_observers(observers: Any) -> None:
+    for observer in _list("observers", observers):
+        if not callable(observer):
+            raise InvalidInput(f"observers holds {observer!r}: pass functions of one Event")
 
 
 def _checked_instructions(instructions: Any) -> str:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rlm_integrations.budget import Budget, Meter
+from rlm_integrations.context import Context
 from rlm_integrations.engine.answer import AnswerType
+from rlm_integrations.engine.memo import Memo
+from rlm_integrations.engine.record import Record
+from rlm_integrations.engine.reply_cache import ReplyCache
 from rlm_integrations.events import Event, RunEnded, RunFailed
 from rlm_integrations.ports import LanguageModel, Sandbox, Session, Tool
 from rlm_integrations.prompts import Prompts
 
-__all__ = ["Observer", "Settings", "Tree", "new_id"]
+__all__ = ["Observer", "Settings", "Tree"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,23 +49,35 @@ class Settings:
     prompts: Prompts = field(default_factory=Prompts)
     model_options: Mapping[str, Any] = field(default_factory=dict)
     recursive_options: Mapping[str, Any] = field(default_factory=dict)
+    cache: ReplyCache | None = None
 
 
 class Tree:
     """One root run and all below it. Used by many threads and tasks at once."""
 
     def __init__(
-        self, settings: Settings, context_chars: int, observers: Sequence[Observer] = (), *, stream_text: bool = False
+        self,
+        settings: Settings,
+        context: Context,
+        observers: Sequence[Observer] = (),
+        *,
+        stream_text: bool = False,
+        record: Record | None = None,
     ) -> None:
         self.settings = settings
+        self.record = record or Record()
+        self.context = context
         self.meter = Meter(settings.budget)
+        self.memo = Memo()
+        for prompt, reply in self.record.sub_calls():
+            self.memo.know(prompt, reply)
         self.events: list[Event] = []
         self.stop = threading.Event()
         self._ended = False
         self._sessions: dict[int, Session] = {}
         self.stream_text = stream_text
         self._observers = tuple(observers)
-        self._sendable_chars = max(SENT_CHARS_AT_LEAST, SENT_PER_CONTEXT * context_chars)
+        self._sendable_chars = max(SENT_CHARS_AT_LEAST, SENT_PER_CONTEXT * context.chars)
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
@@ -103,15 +116,3 @@ class Tree:
                 return False
             self._sendable_chars -= chars
             return True
-
-
-def new_id() -> str:
-    """A fresh id for events: a UUID of version 7 (RFC 9562), which sorts by time and which tracers take as theirs."""
-    milliseconds = time.time_ns() // 1_000_000 & (1 << 48) - 1
-    # 12 and 62 random bits around the version and the variant.
-    random = int.from_bytes(os.urandom(10), "big")
-    value = milliseconds << 80 | 7 << 76 | random >> 68 << 64 | 2 << 62 | random & (1 << 62) - 1
-    return str(uuid.UUID(int=value))
-
-
-now = time.time

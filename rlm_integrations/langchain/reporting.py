@@ -23,8 +23,10 @@ from rlm_integrations.events import (
     ModelCallFailed,
     ModelCallStarted,
     Purpose,
+    ReplayParted,
     RunEnded,
     RunFailed,
+    RunResumed,
     RunStarted,
     TextDelta,
 )
@@ -135,7 +137,8 @@ class Runs:
                     shown = "\n".join(part for part in (event.stdout, event.error) if part)
                     yield run.on_tool_end(cut(shown))
             case ModelCallStarted():
-                if not self._self_reporting[min(event.depth, 1)]:
+                # What nobody was asked is no call of an LLM.
+                if event.source == "model" and not self._self_reporting[min(event.depth, 1)]:
                     messages = [MESSAGES[message.role](message.content) for message in event.new_messages]
                     manager = self._starting_under(event.parent_id)
                     (self._open[event.id],) = yield manager.on_chat_model_start(
@@ -148,6 +151,8 @@ class Runs:
                 call = self._calls.pop(event.id, None)
                 if call and (run := self._open.pop(event.id, None)):
                     yield run.on_llm_end(llm_result(call, event))
+            case RunResumed() | ReplayParted():
+                pass
             case _:
                 assert_never(event)
 

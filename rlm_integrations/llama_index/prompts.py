@@ -18,7 +18,7 @@ __all__ = ["templates", "with_templates"]
 # Each template's field in ``Prompts``, and the variables that it can't do without.
 TEMPLATES: Mapping[str, tuple[str, frozenset[str]]] = {
     "system_prompt": ("system", frozenset({"tools"})),
-    "question_prompt": ("question", frozenset({"query", "shape", "excerpts"})),
+    "question_prompt": ("question", frozenset({"query", "shape", "view"})),
     "sub_call_prompt": ("sub_call", frozenset({"query", "text"})),
 }
 

@@ -28,8 +28,10 @@ from rlm_integrations.events import (
     ModelCallEnded,
     ModelCallFailed,
     ModelCallStarted,
+    ReplayParted,
     RunEnded,
     RunFailed,
+    RunResumed,
     RunStarted,
     TextDelta,
 )
@@ -81,13 +83,14 @@ class Spans:
                 shown = "\n".join(part for part in (event.stdout, event.error) if part)
                 self._exit(event.id, ToolOutput(tool_name="python", content=_cut(shown), raw_input={}))
             case ModelCallStarted():
-                if not self._self_reporting[min(event.depth, 1)]:
+                # What nobody was asked is no call of an LLM.
+                if event.source == "model" and not self._self_reporting[min(event.depth, 1)]:
                     self._begin_call(event)
             case ModelCallEnded():
                 self._end_call(event)
             case RunFailed() | CellFailed() | ModelCallFailed():
                 self._drop(event.id, event.error)
-            case TextDelta():
+            case TextDelta() | RunResumed() | ReplayParted():
                 pass
             case _:
                 assert_never(event)

@@ -32,6 +32,12 @@ PYTHON = sys.executable if POSIX else getattr(sys, "_base_executable", sys.execu
 KEPT = () if POSIX else ("SYSTEMROOT",)
 CREATION_FLAGS = 0 if POSIX else 0x08000000 | 0x00000200  # CREATE_NO_WINDOW, CREATE_NEW_PROCESS_GROUP
 
+# Sets come out in the same order in every session, so that a run that is resumed prints what it printed before. The
+# seed of hashes is read from the environment only, so ``-I`` is not for us, which means ``-E -P -s``: no other variable
+# is there to be read.
+FLAGS = ("-P", "-s", "-S", "-B")
+ENVIRONMENT = {"PYTHONHASHSEED": "0"}
+
 
 class Starter(Protocol):
     """Starts workers and ends them: the fork server below, or the warm pool of ``pool.py``."""
@@ -165,12 +171,12 @@ def spawn(control: str, stdin: int, descriptors: Sequence[int] = ()) -> subproce
         # A directory that is gone: nothing can be made in it, and nothing stays behind.
         folder = tempfile.mkdtemp(prefix="rlm-")
         return subprocess.Popen(
-            [PYTHON, "-I", "-S", "-B", _script(), control, *_directories()],
+            [PYTHON, *FLAGS, _script(), control, *_directories()],
             stdin=stdin,
             stdout=subprocess.DEVNULL,
             stderr=STDERR,
             cwd=folder if POSIX else os.path.dirname(PYTHON),
-            env={name: os.environ[name] for name in KEPT if name in os.environ},
+            env=ENVIRONMENT | {name: os.environ[name] for name in KEPT if name in os.environ},
             pass_fds=descriptors,
             start_new_session=POSIX,
             creationflags=CREATION_FLAGS,

