@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench quality record clean
+.PHONY: demo test browser check bench quality record clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,12 @@ demo: $(READY)  ## the main job, without a key and without a network
 
 test: $(READY)  ## all tests, without a network
 	$(BIN)/python -m pytest
+
+browser:  ## the browser that a run's page is tested in, where apt-get may install it; those tests are skipped without
+	@command -v "$${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium >/dev/null; } \
+		|| echo "no chromium here: the tests of a run's page in a browser will be skipped"
 
 check: $(READY)  ## what has to be quiet before a commit
 	$(BIN)/ruff format --check .
