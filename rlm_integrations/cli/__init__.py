@@ -1,4 +1,4 @@
-"""The command line: ``rlm ask "question" PATH...`` and ``rlm demo``.
+"""The command line: ``rlm ask "question" PATH...``, ``rlm show RUN`` and other commands.
 
 ====  ======================================================================================
 code  means
@@ -17,6 +17,7 @@ code  means
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import sys
@@ -25,8 +26,6 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from rlm_integrations.cli.arguments import parser
-from rlm_integrations.cli.ask import ask
-from rlm_integrations.cli.demo import demo
 from rlm_integrations.cli.exits import Exit
 from rlm_integrations.ports import LanguageModel
 
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None, *, model: LanguageModel | None = Non
     if args.command == "ask" and not args.model and model is None:
         commands.error("no model: pass --model NAME or set RLM_MODEL")
     try:
-        return ask(args, model) if args.command == "ask" else demo(args)
+        return _carry_out(args, model)
     except BrokenPipeError:
         # Whoever read the output has seen enough; and Python must not fail again when it flushes at exit.
         for stream in (sys.stdout, sys.stderr):
@@ -65,3 +64,28 @@ def main(argv: Sequence[str] | None = None, *, model: LanguageModel | None = Non
         if argv is None:
             # The process ends here. Collecting LiteLLM's objects one last time would take seconds.
             gc.freeze()
+
+
+def _carry_out(args: argparse.Namespace, model: LanguageModel | None) -> int:
+    """Each command loads what it needs: a saved run is shown without what asks models, help without either."""
+    match args.command:
+        case "ask":
+            from rlm_integrations.cli.ask import ask
+
+            return ask(args, model)
+        case "show":
+            from rlm_integrations.cli.show import show
+
+            return show(args)
+        case "export":
+            from rlm_integrations.cli.export import export
+
+            return export(args)
+        case "resume":
+            from rlm_integrations.cli.resume import resume
+
+            return resume(args, model)
+        case _:
+            from rlm_integrations.cli.demo import demo
+
+            return demo(args)

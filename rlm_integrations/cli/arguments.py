@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from rlm_integrations import __version__
 from rlm_integrations.budget import Budget
@@ -13,12 +13,27 @@ from rlm_integrations.cli.exits import Exit
 
 __all__ = ["parser"]
 
+Number = TypeVar("Number", int, float)
+
 EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:>3}  {code.meaning}" for code in Exit)
 KEYS = "Keys are read from the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...), as LiteLLM does."
 ASK_EXAMPLES = """examples:
   rlm ask "Which orders were late, and why?" orders/ --model openai/gpt-5-mini
   rlm ask "How many tests failed?" log.txt --model ollama/qwen2.5-coder:7b --save run.jsonl
   git log | rlm ask "Who changed the parser most often?" - --model anthropic/claude-sonnet-4-5 --json
+"""
+RESUME_EXAMPLES = """examples:
+  rlm resume run.jsonl orders/                                   after a crash, Ctrl-C or a killed process
+  rlm resume run.jsonl orders/ --max-calls 400                   after its budget had run out
+"""
+SHOW_EXAMPLES = """examples:
+  rlm show run.jsonl                     what happened, with its cost
+  rlm show run.jsonl --full | less       all of it, prompts and replies of the sub-calls too
+  rlm show run.jsonl --follow            a run under way, as it goes on
+"""
+EXPORT_EXAMPLES = """examples:
+  rlm export run.jsonl run.html
+  rlm export run.jsonl run.html orders/  with the cited passages in their documents
 """
 DEMO_EXAMPLES = """examples:
   rlm demo                                                       recorded replies: no key, no network
@@ -47,6 +62,9 @@ def parser() -> Parser:
     commands = root.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     _add_ask(commands)
     _add_demo(commands)
+    _add_show(commands)
+    _add_export(commands)
+    _add_resume(commands)
     return root
 
 
@@ -77,10 +95,16 @@ def _add_ask(commands: Any) -> None:
     limits.add_argument("--max-tokens", type=_whole(1), metavar="N", help="tokens in all (no limit)")
     limits.add_argument("--max-cost-usd", type=_number, metavar="USD", help="cost in all (no limit)")
     limits.add_argument("--max-seconds", type=_number, metavar="S", help="time in all (no limit)")
-    output = ask.add_argument_group("output")
-    output.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    output = _add_output(ask)
     output.add_argument("--save", metavar="FILE", help="write every event to FILE as it happens, as JSON lines")
+    output.add_argument("--include-context", action="store_true", help="with --save: keep the documents too")
+
+
+def _add_output(command: Parser) -> Any:
+    output = command.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     output.add_argument("-q", "--quiet", action="store_true", help="print the answer alone")
+    return output
 
 
 def _add_demo(commands: Any) -> None:
@@ -95,19 +119,84 @@ def _add_demo(commands: Any) -> None:
     _add_model(demo, None, "; default: the recording")
 
 
-def _add_model(command: Parser, default: str | None, said: str) -> None:
+def _add_show(commands: Any) -> None:
+    show: Parser = commands.add_parser(
+        "show",
+        help="see a saved run: its turns, code, output, sub-calls and cost",
+        description="Shows a run that was saved (rlm ask --save, or save= in Python): every turn with its code and "
+        "what it printed, every sub-call with its model, tokens, cost and time, and the answer.",
+        epilog=f"{SHOW_EXAMPLES}\n{_codes('it was shown, however it had ended')}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    show.add_argument("run", metavar="RUN", help="file with a saved run")
+    show.add_argument("-f", "--follow", action="store_true", help="go on with what is added, until the run has ended")
+    show.add_argument("--full", action="store_true", help="shorten nothing, and show what each sub-call was asked")
+
+
+def _add_export(commands: Any) -> None:
+    export: Parser = commands.add_parser(
+        "export",
+        help="make one HTML page of a saved run",
+        description="Makes one self-contained HTML page of a run that was saved.",
+        epilog=f"{EXPORT_EXAMPLES}\n{_codes('the page is written')}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.add_argument("run", metavar="RUN", help="file with a saved run")
+    export.add_argument("page", metavar="PAGE", help="the HTML file to write")
+    export.add_argument(
+        "paths", nargs="*", metavar="PATH", help="the documents it was asked of, where RUN was saved without them"
+    )
+
+
+def _add_resume(commands: Any) -> None:
+    """What is not said stays as RUN has it: of the limits, ``args`` hold only those that were given."""
+    resume: Parser = commands.add_parser(
+        "resume",
+        help="go on with a saved run that ended before its answer",
+        description="Goes on with a saved run that its budget, an error, Ctrl-C or a killed process ended. What was "
+        f"answered is not asked again, and RUN is written on. {KEYS}",
+        epilog=f"{RESUME_EXAMPLES}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    resume.add_argument("run", metavar="RUN", help="file with a saved run")
+    resume.add_argument("paths", nargs="*", metavar="PATH", help="the documents, where RUN was saved without them")
+    _add_model(resume, None, "; default: the one in RUN", "the one in RUN", "that in RUN")
+    limits = resume.add_argument_group("limits (default: those in RUN; none: no limit)")
+    given, no_limit = argparse.SUPPRESS, _or_none(_whole(1))
+    limits.add_argument("--max-depth", type=_whole(0), default=given, metavar="N", help="levels of helper runs")
+    limits.add_argument("--max-iterations", type=_whole(1), default=given, metavar="N", help="turns of a run")
+    limits.add_argument("--max-calls", type=no_limit, default=given, metavar="N", help="model calls in all")
+    limits.add_argument("--max-tokens", type=no_limit, default=given, metavar="N", help="tokens in all")
+    limits.add_argument("--max-cost-usd", type=_or_none(_number), default=given, metavar="USD", help="cost in all")
+    limits.add_argument("--max-seconds", type=_or_none(_number), default=given, metavar="S", help="time from now on")
+    _add_output(resume)
+
+
+def _codes(done: str) -> str:
+    """The exit codes of a command that asks no model."""
+    codes = {Exit.COMPLETE: done} | {code: code.meaning for code in (Exit.UNEXPECTED, Exit.USAGE, Exit.INTERRUPTED)}
+    return "exit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in codes.items())
+
+
+def _add_model(
+    command: Parser,
+    default: str | None,
+    said: str,
+    recursive_model: str = "the same",
+    temperature: str = "the provider's",
+) -> None:
     model = command.add_argument_group("model")
     model.add_argument(
         "--model", default=default, metavar="NAME", help=f"LiteLLM name, e.g. openai/gpt-5-mini, ollama/llama3{said}"
     )
-    model.add_argument("--recursive-model", metavar="NAME", help="model of the sub-calls (default: the same)")
+    model.add_argument("--recursive-model", metavar="NAME", help=f"model of the sub-calls (default: {recursive_model})")
     model.add_argument(
         "--api-base",
         default=os.environ.get("RLM_API_BASE") or None,
         metavar="URL",
         help="server of the model; default: the environment's RLM_API_BASE",
     )
-    model.add_argument("--temperature", type=float, metavar="T", help="default: the provider's")
+    model.add_argument("--temperature", type=float, metavar="T", help=f"default: {temperature}")
 
 
 def _question(text: str) -> str:
@@ -129,7 +218,7 @@ def _whole(least: int) -> Callable[[str], int]:
     return whole
 
 
-def _or_none(parse: Callable[[str], int]) -> Callable[[str], int | None]:
+def _or_none(parse: Callable[[str], Number]) -> Callable[[str], Number | None]:
     return lambda text: None if text == "none" else parse(text)
 
 

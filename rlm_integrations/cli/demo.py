@@ -15,8 +15,7 @@ from typing import Any, TextIO
 from rlm_integrations.cli.execute import Outcome, carry_out
 from rlm_integrations.cli.exits import Exit
 from rlm_integrations.cli.report import print_answer, print_partial
-from rlm_integrations.cli.text import shown
-from rlm_integrations.cli.views import is_terminal, view_on, warnings_to
+from rlm_integrations.cli.views import say, view_on, warnings_to
 from rlm_integrations.context import Context, Document
 from rlm_integrations.engine.tree import Observer
 from rlm_integrations.errors import InvalidInput
@@ -87,11 +86,11 @@ def demo(args: argparse.Namespace) -> Exit:
         print(f"rlm: {error}", file=sys.stderr)
         return Exit.USAGE
     for line in _introduction(args.model, recording, context):
-        _say(out, line)
+        say(out, line)
     exits = []
     for number, run in enumerate(recording.runs, 1):
-        _say(out, "")
-        _say(out, f"Question {number} of {len(recording.runs)}: {run.question}", "bold cyan")
+        say(out, "")
+        say(out, f"Question {number} of {len(recording.runs)}: {run.question}", "bold cyan")
         outcome = _answer(args, recording.model, run, context, out)
         exits.append(outcome.exit)
         if outcome.error:
@@ -102,10 +101,10 @@ def demo(args: argparse.Namespace) -> Exit:
             return outcome.exit
         print_answer(outcome.result, out)
         sent, there = outcome.result.usage.input_tokens, round(context.chars / CHARS_PER_TOKEN, -3)
-        _say(out, f"The model was sent {sent:,} tokens in all. The documents have about {there:,.0f}.", "dim")
-    _say(out, "")
+        say(out, f"The model was sent {sent:,} tokens in all. The documents have about {there:,.0f}.", "dim")
+    say(out, "")
     for line in TRY:
-        _say(out, line)
+        say(out, line)
     return max(exits)
 
 
@@ -148,14 +147,3 @@ def _answer(args: argparse.Namespace, recorded_model: str, run: RecordedRun, con
         return Outcome.of(events)
     except (Exception, KeyboardInterrupt) as error:
         return Outcome.of(events, error)
-
-
-def _say(out: TextIO, line: str, style: str = "") -> None:
-    if is_terminal(out):
-        from rich.text import Text
-
-        from rlm_integrations.cli.live import terminal
-
-        terminal(out).print(Text(shown(line), style))
-    else:
-        print(shown(line), file=out, flush=True)

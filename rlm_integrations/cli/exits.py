@@ -11,6 +11,7 @@ from rlm_integrations.errors import (
     MissingExtra,
     MissingKey,
     ModelError,
+    ReplayError,
     SandboxError,
     TurnsExhausted,
 )
@@ -43,7 +44,7 @@ class Exit(IntEnum):
     def of(cls, error: BaseException) -> Exit:
         """The code for a command that ``error`` ended."""
         match error:
-            case InvalidInput() | MissingExtra():
+            case InvalidInput() | MissingExtra() | ReplayError():
                 return cls.USAGE
             case ModelError():
                 return cls.MODEL

@@ -14,7 +14,7 @@ from rlm_integrations.events import CellEnded
 from rlm_integrations.messages import UsageReport
 from rlm_integrations.result import RLMResult
 
-__all__ = ["as_json", "print_answer", "print_partial"]
+__all__ = ["as_json", "print_answer", "print_partial", "print_usage"]
 
 EXTRACTED = "extracted: turns or budget ran out; the answer was drawn from what had been seen, and may be wrong"
 QUOTE_CHARS = 300
@@ -46,8 +46,16 @@ def print_answer(result: RLMResult, stream: TextIO) -> None:
         print(f"status: {EXTRACTED}", file=stream)
     for place, quote in _evidence(result):
         print(f'evidence: {place}: "{quote}"', file=stream)
-    for of, usage in _usage_rows(result.usage):
-        print(f"usage: {of}{describe(usage)}", file=stream)
+    print_usage(result.usage, stream)
+
+
+def print_usage(usage: UsageReport, stream: TextIO) -> None:
+    """What it took in all, by model and by depth."""
+    if is_terminal(stream):
+        _print_table(usage, stream)
+        return
+    for of, part in _usage_rows(usage):
+        print(f"usage: {of}{describe(part)}", file=stream)
     stream.flush()
 
 
@@ -62,7 +70,6 @@ def print_partial(result: RLMResult, stream: TextIO) -> None:
 
 def _print_rich(result: RLMResult, stream: TextIO) -> None:
     from rich.panel import Panel
-    from rich.table import Table
     from rich.text import Text
 
     from rlm_integrations.cli.live import terminal
@@ -75,15 +82,24 @@ def _print_rich(result: RLMResult, stream: TextIO) -> None:
     )
     for place, quote in _evidence(result):
         console.print(Text.assemble(("evidence ", "bold"), place, ": ", (f'"{quote}"', "italic")))
+    _print_table(result.usage, stream)
+
+
+def _print_table(usage: UsageReport, stream: TextIO) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from rlm_integrations.cli.live import terminal
+
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("usage")
     for column in ("calls", "tokens in", "cached", "out", "cost"):
         table.add_column(column, justify="right")
-    for of, usage in _usage_rows(result.usage):
-        cost = "-" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
-        counts = (usage.calls, usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+    for of, part in _usage_rows(usage):
+        cost = "-" if part.cost_usd is None else f"${part.cost_usd:.4f}"
+        counts = (part.calls, part.input_tokens, part.cached_tokens, part.output_tokens)
         table.add_row(Text(of.removesuffix(": ") or "in all"), *(f"{count:,}" for count in counts), cost)
-    console.print(table)
+    terminal(stream).print(table)
 
 
 def _evidence(result: RLMResult) -> Iterator[tuple[str, str]]:

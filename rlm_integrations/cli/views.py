@@ -8,11 +8,11 @@ import os
 from collections.abc import Collection, Iterator
 from typing import Protocol, TextIO
 
-from rlm_integrations.cli.narrator import Entry, Kind, Narrator
-from rlm_integrations.cli.text import flat
+from rlm_integrations.cli.narrator import LIVE, Detail, Entry, Kind, Narrator
+from rlm_integrations.cli.text import flat, shown
 from rlm_integrations.events import Event
 
-__all__ = ["NoView", "PlainView", "View", "is_terminal", "view_on", "warnings_to"]
+__all__ = ["EventView", "NoView", "PlainView", "View", "is_terminal", "say", "view_on", "warnings_to"]
 
 
 class View(Protocol):
@@ -34,6 +34,12 @@ class View(Protocol):
 
     def __enter__(self) -> View: ...
     def __exit__(self, *error: object) -> None: ...
+
+
+class EventView(View, Protocol):
+    """A view that tells what its narrator makes of events."""
+
+    narrator: Narrator
 
 
 class NoView:
@@ -61,13 +67,13 @@ class PlainView:
 
     wants_text = False
 
-    def __init__(self, stream: TextIO, leave_out: Collection[Kind] = ()) -> None:
+    def __init__(self, stream: TextIO, leave_out: Collection[Kind] = (), detail: Detail = LIVE) -> None:
         self._stream = stream
         self._leave_out = leave_out
-        self._narrator = Narrator()
+        self.narrator = Narrator(detail)
 
     def __call__(self, event: Event) -> None:
-        for entry in self._narrator.tell(event):
+        for entry in self.narrator.tell(event):
             if entry.kind not in self._leave_out:
                 for line in _lines(entry):
                     self._print(line)
@@ -100,6 +106,18 @@ def _lines(entry: Entry) -> list[str]:
 def is_terminal(stream: TextIO) -> bool:
     """Whether ``stream`` is a terminal that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+
+
+def say(stream: TextIO, line: str, style: str = "") -> None:
+    """Print one line, on a terminal in ``style``."""
+    if is_terminal(stream):
+        from rich.text import Text
+
+        from rlm_integrations.cli.live import terminal
+
+        terminal(stream).print(Text(shown(line), style))
+    else:
+        print(shown(line), file=stream, flush=True)
 
 
 def view_on(stream: TextIO, leave_out: Collection[Kind] = ()) -> View:

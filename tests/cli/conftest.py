@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import rlm_integrations
 from rlm_integrations.cli import main
 from rlm_integrations.ports import LanguageModel
 from rlm_integrations.testing import ScriptedModel
@@ -45,6 +46,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("RLM_") or name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
+    # A process of its own must run the package that is being tested, wherever it starts.
+    monkeypatch.setenv("PYTHONPATH", str(Path(rlm_integrations.__file__).parents[1]))
     monkeypatch.chdir(tmp_path)
 
 

@@ -11,16 +11,57 @@ from typing import Any
 import pytest
 
 import rlm_integrations.cli
+from rlm_integrations.cli.arguments import parser
 from rlm_integrations.cli.exits import Exit
 from rlm_integrations.testing import ScriptedModel
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["ask", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize("argv", [["--help"], ["ask", "--help"], ["demo", "--help"], ["resume", "--help"]])
 def test_help_says_what_each_exit_code_means(rlm: Callable[..., Any], argv: list[str]) -> None:
     ended = rlm(*argv)
     assert ended.code == 0
     for code in Exit:
         assert f"  {code:>3}  {code.meaning}" in ended.out
+
+
+@pytest.mark.parametrize("command", ["show", "export"])
+def test_help_of_a_command_that_asks_no_model_names_the_exit_codes_it_can_have(
+    rlm: Callable[..., Any], command: str
+) -> None:
+    said = rlm(command, "--help").out.partition("exit codes:\n")[2]
+    assert [line.split()[0] for line in said.splitlines()] == ["0", "1", "2", "130"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "limits"),
+    [
+        ([], {}),
+        (["--max-calls", "400", "--max-seconds", "1.5"], {"max_calls": 400, "max_seconds": 1.5}),
+        (["--max-calls", "none", "--max-cost-usd", "none"], {"max_calls": None, "max_cost_usd": None}),
+        (["--max-depth", "0", "--max-iterations", "30"], {"max_depth": 0, "max_iterations": 30}),
+    ],
+)
+def test_resuming_takes_the_limits_that_were_given_and_leaves_the_others_as_they_were_saved(
+    argv: list[str], limits: dict[str, Any]
+) -> None:
+    args = vars(parser().parse_args(["resume", "run.jsonl", "docs", *argv]))
+    assert {name: value for name, value in args.items() if name.startswith("max_")} == limits
+    assert (args["run"], args["paths"], args["model"], args["recursive_model"]) == ("run.jsonl", ["docs"], None, None)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["show"], "RUN"),
+        (["export", "run.jsonl"], "PAGE"),
+        (["resume"], "RUN"),
+        (["resume", "run.jsonl", "--max-calls", "0"], "'0' is not a whole number of at least 1"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said_in_one_line(rlm: Callable[..., Any], argv: list[str], said: str) -> None:
+    ended = rlm(*argv)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert said in ended.err
 
 
 def test_the_exit_codes_of_the_documentation_are_those_of_the_code() -> None:
@@ -51,9 +92,9 @@ def test_a_command_is_needed(rlm: Callable[..., Any]) -> None:
         (["q", "docs", "--max-calls", "many"], "'many' is not a whole number of at least 1"),
         (["q", "docs", "--max-cost-usd", "0"], "'0' is not a number above 0"),
         (["q", "docs", "--max-seconds", "inf"], "'inf' is not a number above 0"),
-        (["q", "docs", "--save", "nowhere/run.jsonl"], "--save 'nowhere/run.jsonl' can't be written: No such file"),
-        (["q", "docs", "--save", "docs"], "--save 'docs' can't be written: Is a directory"),
-        (["q", "docs", "--save", "docs/servers.txt"], "would overwrite one of the documents"),
+        (["q", "docs", "--save", "nowhere/run.jsonl"], "can't be saved to 'nowhere/run.jsonl': No such file"),
+        (["q", "docs", "--save", "docs"], "can't be saved to 'docs': Is a directory"),
+        (["q", "docs", "--save", "docs/servers.txt"], "'docs/servers.txt' is one of the documents"),
         (["q", "docs", "--recursive-model", ""], "model is empty"),
         (["q", "docs", "--nonsense"], "unrecognized arguments: --nonsense"),
     ],
@@ -81,7 +122,8 @@ def test_help_and_bad_input_load_nothing_slow(docs: Path) -> None:
     program = """
 import sys
 from rlm_integrations.cli import main
-for argv in (["--help"], ["ask", "q", "missing", "--model", "openai/x"], ["ask", "", "docs", "--model", "openai/x"]):
+for argv in (["--help"], ["ask", "q", "missing", "--model", "openai/x"], ["ask", "", "docs", "--model", "openai/x"],
+             ["show", "--help"], ["show", "missing"]):
     try:
         main(argv)
     except SystemExit:
