@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ BLOCKS = (
 ACCEPTED = "a str, a list of str or Document, a dict or list of JSON values, or a Context"
 MAX_DEPTH = 100
 HEAD_CHARS = 200
+TOLD_KEYS = 30
+NAME_CHARS = 100
 LARGE_VALUES, LARGE_CHARS = 1_000, 1_000_000
 MAX_INT_BITS = 10_000
 STEP_CHARS = 1 << 20
@@ -43,6 +46,33 @@ class Document(str):
         document.id = id
         document.metadata = dict(metadata or {})
         return document
+
+    def __getitem__(self, index: Any) -> Any:
+        """A piece of the text, as of any ``str``; by a name, what the metadata has under it, or the id or the text.
+
+        Raises ``KeyError`` for another name, with the names that there are and the first place in the text.
+        """
+        if not isinstance(index, str):
+            return str.__getitem__(self, index)
+        if index in self.metadata:
+            return self.metadata[index]
+        match index:
+            case "id":
+                return self.id
+            case "metadata":
+                return self.metadata
+            case "text":
+                return str(self)
+        raise KeyError(self._missing(index[:NAME_CHARS]))
+
+    def _missing(self, name: str) -> str:
+        # Offsets in a lowered text would be others where letters grow, and all of a long one would be copied.
+        place = re.search(re.escape(name), self[:STEP_CHARS], re.IGNORECASE) if name else None
+        text = self[max(0, place.start() - 60) : place.start() + 100] if place else ""
+        has = f"its text has: ...{text}..." if place else "a document is its text: try document.splitlines()"
+        keys = ", ".join(str(key)[:NAME_CHARS] for key in islice(self.metadata, TOLD_KEYS))
+        more = ", ..." if len(self.metadata) > TOLD_KEYS else ""
+        return f"{name} is not in the metadata ({keys or 'empty'}{more}); {has}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (str(self), self.id, self.metadata)

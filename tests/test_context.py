@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,66 @@ def test_a_document_is_text_that_knows_where_it_came_from() -> None:
 def test_a_document_survives_a_copy_and_a_pickle() -> None:
     document = Document("text", id="a", metadata={"page": 3})
     for twin in (copy.deepcopy(document), pickle.loads(pickle.dumps(document))):
-        assert (twin, twin.id, twin.metadata) == ("text", "a", {"page": 3})
+        assert (twin, twin.id, twin.metadata, twin["page"]) == ("text", "a", {"page": 3}, 3)
+
+
+def test_a_document_takes_numbers_and_slices_as_any_text_does() -> None:
+    document, text = Document("some text", id="a", metadata={0: "zero"}), "some text"
+    for index in (0, -1, True, slice(2, 5), slice(None, None, -1), slice(None)):
+        assert document[index] == text[index]
+        assert type(document[index]) is str
+    for index in (9, 1.5, None):
+        with pytest.raises((IndexError, TypeError)) as caught:
+            text[index]  # type: ignore[index]
+        with pytest.raises(caught.type, match=str(caught.value)):
+            document[index]
+
+
+def test_a_document_gives_its_metadata_by_name_and_then_its_id_and_its_text() -> None:
+    document = Document("some text", id="a.txt", metadata={"page": 3, "none": None})
+    assert (document["page"], document["none"]) == (3, None)
+    assert (document["id"], document["text"], document["metadata"]) == ("a.txt", "some text", document.metadata)
+    assert type(document["text"]) is str
+    own = Document("some text", id="a.txt", metadata={"id": 7, "text": "short", "metadata": "none"})
+    assert (own["id"], own["text"], own["metadata"]) == (7, "short", "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "metadata", "reason"),
+    [
+        (
+            "The Author is Ada.",
+            {"page": 3, "day": 4},
+            "author is not in the metadata (page, day); its text has: ...The Author is Ada....",
+        ),
+        (
+            "It is of 1843.",
+            {},
+            "author is not in the metadata (empty); a document is its text: try document.splitlines()",
+        ),
+        (
+            "İİİİ" + "-" * 60 + "author: Ada",
+            {},
+            f"author is not in the metadata (empty); its text has: ...{'-' * 60}author: Ada...",
+        ),
+    ],
+)
+def test_a_name_that_a_document_does_not_have_is_refused_with_those_it_has(
+    text: str, metadata: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(KeyError) as caught:
+        Document(text, metadata=metadata)["author"]
+    assert caught.value.args == (reason,)
+
+
+def test_what_is_said_of_a_missing_name_is_short_and_soon_said() -> None:
+    document = Document("word " * 20_000_000 + "author", metadata={f"{n}" * 1_000: n for n in range(1_000)})
+    started = time.monotonic()
+    for name in ("author", "y" * 1_000_000, ""):
+        with pytest.raises(KeyError) as caught:
+            document[name]
+        assert len(str(caught.value)) < 4_000
+    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize(

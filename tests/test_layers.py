@@ -18,8 +18,9 @@ LAYERS = (
     ("ports", "budget", "prompts"),
     ("engine",),
     ("models", "sandbox"),
-    ("trajectory", "result", "rlm", "testing"),
-    ("langchain", "llama_index", "cli", "demo"),
+    ("cache", "run_settings", "saved_run", "saving", "sequel", "trajectory", "result", "rlm", "testing"),
+    ("page",),
+    ("langchain", "llama_index", "cli", "demo", "progress"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 BORDERS = {
@@ -27,10 +28,12 @@ BORDERS = {
     "openai": "models",
     "RestrictedPython": "sandbox",
     "pydantic_monty": "sandbox",
+    "cachelib": "cache",
     "langchain_core": "langchain",
     "langgraph": "langchain",
     "llama_index": "llama_index",
-    "rich": "cli",
+    "pygments": "page",
+    "rich": "cli progress",
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -78,7 +81,7 @@ def test_an_import_only_points_to_the_left(path: Path) -> None:
 def test_a_heavy_library_is_imported_behind_its_border_only(path: Path) -> None:
     for module, line in imports(path):
         border = BORDERS.get(module.partition(".")[0])
-        assert border is None or layer(path) == border, f"{path}:{line} imports {module}"
+        assert border is None or layer(path) in border.split(), f"{path}:{line} imports {module}"
 
 
 def test_the_engine_and_all_below_it_know_no_framework_and_no_network() -> None:

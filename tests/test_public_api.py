@@ -13,15 +13,16 @@ PUBLIC = {
     "rlm_integrations": """
         RLM Budget BudgetExceeded CellEnded CellFailed CellStarted Citation Context Document Event InvalidInput
         LanguageModel Message MissingExtra MissingKey ModelCallEnded ModelCallFailed ModelCallStarted ModelError
-        ModelNotFound ModelTimeout ModelUnavailable RLMError RLMResult RateLimited Reply RunCancelled RunEnded
-        RunFailed RunStarted SandboxError TextDelta Trajectory TurnsExhausted Usage UsageReport WindowExceeded
-        WireError __version__
+        ModelNotFound ModelTimeout ModelUnavailable RLMError RLMResult RateLimited ReplayError ReplayParted Reply
+        RunCancelled RunEnded RunFailed RunResumed RunStarted SandboxError TextDelta Trajectory TurnsExhausted Usage
+        UsageReport WindowExceeded WireError __version__
     """,
     "rlm_integrations.langchain": """
         ChatRLM CitedDocument OffloadMiddleware RLMInput RLMRunnable RLMTool create_rlm_documents_chain
     """,
     "rlm_integrations.llama_index": "RLMEvent RLMQueryEngine RLMSynthesizer",
     "rlm_integrations.models": "LiteLLMModel",
+    "rlm_integrations.progress": "Progress",
     "rlm_integrations.sandbox": """
         CellOutput Final IsolationReport MontySandbox ProcessSandbox Resume Run Sandbox Session SubCall
     """,

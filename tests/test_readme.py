@@ -63,6 +63,7 @@ REPLIES = {
     },
     "Events": {
         "How many words are there?": "FINAL(len(context.split()))",
+        "all told?": "try:\n    FINAL(seen)\nexcept NameError:\n    seen = len(context.split())\n    print(seen)",
         "When was it built?": "FINAL(re.search(r'\\d{4}', context)[0])",
     },
     "LangChain": {
@@ -239,7 +240,7 @@ def test_every_event_is_named() -> None:
     section = README[README.index("## Events") : README.index("## Sandbox")]
     kinds = {event.__name__ for event in events.Event.__args__}
     assert kinds <= set(re.findall(r"`(\w+)`", section))
-    assert len(kinds) == 10  # "one of ten events"
+    assert len(kinds) == 12  # "one of twelve events"
 
 
 def test_everything_model_code_can_call_is_named() -> None:
@@ -262,7 +263,7 @@ def test_the_transcript_is_the_recording_of_the_cookbook_it_names() -> None:
     assert section == "How it works"
     assert re.split(r"^--- .*\n", transcript, flags=re.MULTILINE)[1:] == [f"{part}\n" for part in recorded]
     tokens = sum(reply["usage"]["prompt_tokens"] for reply in replies)
-    about, calls = re.findall(r"was sent about ([\d,]+) tokens in (\w+) calls", README)[0]
+    about, calls = re.findall(r"was sent about ([\d,]+) tokens in (\w+) calls?\b", README)[0]
     assert tokens == pytest.approx(int(about.replace(",", "")), rel=0.1)
     assert calls == ["no", "one", "two", "three", "four"][len(replies)]
 

@@ -149,7 +149,7 @@ def test_cancelling_a_task_ends_all_sub_calls_below_it(make_rlm: Any) -> None:
                 three.release()
 
         root = ScriptedModel([cell("rlm_query_batched(['a', 'b', 'c'], ['x', 'y', 'z'])")])
-        child = ScriptedModel(by_role([cell("llm_query('wait')")], lambda _: "never"), latency_s=0)
+        child = ScriptedModel(by_role([cell("llm_query(context + ' wait')")], lambda _: "never"), latency_s=0)
         slow = _Hanging(child)
         task = asyncio.create_task(make_rlm(root, recursive_model=slow, observers=[watch]).arun("q", TEXT))
         for _ in range(3):

@@ -15,14 +15,16 @@ from typing import Any, Literal
 from rlm_integrations.budget import Tally
 from rlm_integrations.context import Context
 from rlm_integrations.engine.answer import AnswerType
-from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens, said
+from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens, said, usage_of
 from rlm_integrations.engine.citations import QuoteNotFound, cite
 from rlm_integrations.engine.conversation import Conversation
 from rlm_integrations.engine.effects import Advance, Branch, Open
+from rlm_integrations.engine.ids import now
+from rlm_integrations.engine.looks import Looks, first_look, found_nothing
 from rlm_integrations.engine.provenance import is_typed_in
 from rlm_integrations.engine.reply import Cell, NoCell, read_reply
 from rlm_integrations.engine.sub_calls import FUNCTIONS, SubCalls
-from rlm_integrations.engine.tree import Tree, new_id, now
+from rlm_integrations.engine.tree import Tree
 from rlm_integrations.engine.writing import Writing
 from rlm_integrations.errors import BudgetExceeded, RLMError, TurnsExhausted, WindowExceeded
 from rlm_integrations.events import (
@@ -32,6 +34,7 @@ from rlm_integrations.events import (
     Citation,
     RunEnded,
     RunFailed,
+    RunResumed,
     RunStarted,
     Status,
 )
@@ -43,6 +46,8 @@ __all__ = ["run"]
 # that names a language passes.
 STOP = "\n```\n"
 MAX_STALE_TURNS = 4
+# In a whole run, but for those that a look was the answer to.
+MAX_PROSE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +65,22 @@ def run(
     Raises ``TurnsExhausted``, ``BudgetExceeded``, ``ModelError`` or ``SandboxError``, after the event that says so.
     """
     depth = parent.depth + 1 if parent else 0
-    node = Node(tree, new_id(), depth, Tally(parent.tally if parent else None))
+    id = tree.record.run_id(cell_id, query, context.summary.sha256)
+    node = Node(tree, id, depth, Tally(parent.tally if parent else None))
     tree.emit(RunStarted(node.id, cell_id, now(), query, context.summary, node.model.name, depth))
+    if tree.record.is_resumed and cell_id is None:
+        tree.emit(RunResumed(id, None, now()))
     try:
         variables = {"context": context.value, "query": query}
         functions = (*FUNCTIONS, *tree.settings.tools)
         session: Session = yield Open(tree.settings.sandbox, variables, functions)
         with tree.using(session):
-            answer = yield from _Turns(node, query, context, session).take()
+            found = yield from first_look(session, context, tree.meter.seconds_left())
+            answer = yield from _Turns(node, query, context, session, found).take()
     except BaseException as error:
-        tree.emit(RunFailed(node.id, cell_id, now(), said(error), node.tally.report()))
+        tree.emit(RunFailed(node.id, cell_id, now(), said(error), usage_of(node)))
         raise
-    ended = RunEnded(node.id, cell_id, now(), answer.value, answer.status, answer.citations, node.tally.report())
+    ended = RunEnded(node.id, cell_id, now(), answer.value, answer.status, answer.citations, usage_of(node))
     tree.emit(ended)
     return ended
 
@@ -88,7 +97,7 @@ def _start_child(node: Node, query: str, context: Context, cell_id: str) -> Bran
 class _Turns:
     """The turns of one run."""
 
-    def __init__(self, node: Node, query: str, context: Context, session: Session) -> None:
+    def __init__(self, node: Node, query: str, context: Context, session: Session, found: str) -> None:
         settings = node.tree.settings
         self.settings = settings
         self.node = node
@@ -106,11 +115,15 @@ class _Turns:
             settings.final_write,
             # They are for the reader's answer; a child answers model code.
             "" if node.depth else settings.instructions,
+            found,
         )
         self.writing = Writing(node, self.talk, context, self.answer_type)
         self.sub_calls = SubCalls(node, _start_child, self.writing)
         self.turn = 0
+        self.looks = Looks(self.talk, found)
+        self.was_refused = False
         self.held_back = False
+        self.prose = 0
         self.misquoted: list[Any] = []
 
     def take(self) -> Branch[_Answer]:
@@ -135,18 +148,23 @@ class _Turns:
         """The reply to what is to be said."""
         messages, new = self.talk.outgoing()
         options = self.talk.options()
-        if not self.talk.stale:
-            # It also ends a block at a bare fence inside of it, so a model that got stuck writes without.
+        if not self.was_refused:
+            # It also ends a reply at a bare fence before its code or inside of it.
             options["stop"] = [STOP]
         node = self.node
         reply = yield from ask_model(node, messages, "turn", node.id, new_messages=new, **options)
         return reply.text
+
+    def _turns_left(self) -> int:
+        return self.settings.max_iterations - self.turn
 
     def _end_of_turns(self) -> TurnsExhausted | None:
         if self.turn == self.settings.max_iterations:
             reason = f"no answer in {self.turn} turns: raise max_iterations, or ask a narrower question"
         elif self.talk.stale == MAX_STALE_TURNS:
             reason = f"no answer in {self.turn} turns, and nothing new in the last {MAX_STALE_TURNS}: try another model"
+        elif self.prose == MAX_PROSE:
+            reason = f"no answer in {self.turn} turns, and {MAX_PROSE} replies without code: try another model"
         else:
             return None
         return TurnsExhausted(reason, turns=self.turn)
@@ -161,25 +179,40 @@ class _Turns:
         """Run the cell in a reply, or say what is missing."""
         read = read_reply(text)
         self.talk.heard(read.kept)
+        self.was_refused = isinstance(read, NoCell)
         match read:
             case NoCell(problem):
+                if problem == "prose":
+                    self.prose += 1
                 self.talk.refuse(problem)
+                if not self.talk.has_shown_output:
+                    yield from self._look()
             case Cell(code) if self.talk.is_echo(code):
                 self.talk.refuse_echo()
             case Cell(code):
+                self.prose = 0
                 output = yield from self._run_cell(code)
                 answer = self._written("complete")
                 if output.final and not answer:
                     answer = yield from self._checked(code, output, output.final)
                 if answer:
                     return answer
-                self.talk.show(code, output, self.settings.max_iterations - self.turn)
+                self.talk.show(code, output, self._turns_left())
                 self.talk.tell(self.sub_calls.notes)
+                if output.final and not self.talk.has_shown_output:
+                    yield from self._look()
+                if self.talk.stale or found_nothing(output):
+                    yield from self.looks.words(self._run_cell, code, output, self._turns_left())
         return None
+
+    def _look(self) -> Branch[None]:
+        if (yield from self.looks.search(self._run_cell, self._turns_left())):
+            self.prose = 0
 
     def _run_cell(self, code: str) -> Branch[CellOutput]:
         """Run a cell to its end, serving the sub-calls that it makes."""
-        tree, run_id, id = self.node.tree, self.node.id, new_id()
+        tree, run_id = self.node.tree, self.node.id
+        id = tree.record.cell_id(run_id, code)
         tree.emit(CellStarted(id, run_id, now(), code))
         try:
             step: Any = Run(code, tree.meter.seconds_left())
@@ -191,6 +224,8 @@ class _Turns:
         except BaseException as error:
             tree.emit(CellFailed(id, run_id, now(), said(error)))
             raise
+        if parted := tree.record.parted(run_id, id, stop):
+            tree.emit(parted)
         if stop.restarted:
             tree.emit(CellFailed(id, run_id, now(), stop.error or "the cell was stopped"))
         else:
@@ -206,6 +241,10 @@ class _Turns:
         if not self.held_back and self._is_blind(code):
             self.held_back = True
             self.talk.say("typed in" if output.stdout.strip() else "typed in, no output")
+            return None
+        if not self.held_back and not final.value and not output.stdout.strip() and not self.talk.has_shown_output:
+            self.held_back = True
+            self.talk.say("nothing found", value=repr(final.value))
             return None
         try:
             value = self.answer_type.validate(final.value)
@@ -242,7 +281,8 @@ class _Turns:
         if condensed:
             messages = new = self.talk.condensed(note, **values)
         else:
-            self.talk.say(note, **values)
+            say = self.talk.say_last if note == "extraction" else self.talk.say
+            say(note, **values)
             messages, new = self.talk.outgoing()
         try:
             reply = yield from ask_model(node, messages, "extraction", node.id, new_messages=new)

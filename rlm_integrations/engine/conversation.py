@@ -41,6 +41,7 @@ class Conversation:
         answer_type: str,
         final_write: bool = False,
         instructions: str = "",
+        found: str = "",
     ) -> None:
         self._prompts = prompts
         self._query = query
@@ -48,8 +49,10 @@ class Conversation:
         digest = hashlib.sha256(f"{context.sha256}\0{query}".encode("utf-8", "surrogatepass"))
         self._tag = digest.hexdigest()[:12]
         self._history = [Message("system", prompts.render_system(tools, final_write, instructions))]
-        self._to_say = [prompts.render_question(query, context, self._tag, answer_type)]
-        self._shown = "".join(map(_squeezed, [*prompts.excerpts(context), *prompts.names(context)]))
+        self._to_say = [prompts.render_question(query, context, self._tag, answer_type, found)]
+        self._shown = _squeezed(prompts.view(context, found))
+        self._ending = "question"
+        self._tips = ""
         self._sent = 0
         self._last_shown: dict[str, str] = {}  # by code
         self._outputs: set[str] = set()
@@ -91,14 +94,26 @@ class Conversation:
 
     def outgoing(self) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
         """All messages of the next call, and those of them that are new. What was to be said is one user message."""
-        if len(self._history) > 1:
+        if len(self._history) > 1 and self._ending:
             # Small models lose sight of the question behind a long output.
-            self.say("question", query=self._query[:MAX_REPEATED_CHARS])
+            self.say(self._ending, query=self._query[:MAX_REPEATED_CHARS], tips=self._tips)
+        self._ending = "question"
         self._history.append(Message("user", "\n\n".join(self._to_say)))
         self._to_say.clear()
         new = self._history[self._sent :]
         self._sent = len(self._history)
         return tuple(self._history), tuple(new)
+
+    def say_last(self, note: str, **values: Any) -> None:
+        """Ask for the answer; nothing is said after it."""
+        self.say(note, **values)
+        self._ending = ""
+
+    def say_words(self, look: str, output: CellOutput, tips: str, turns_left: int) -> None:
+        """Show how the words of a model's code stand in the context, and say what to try with them."""
+        self.say("words")
+        self.show(look, output, turns_left)
+        self._ending, self._tips = "fit", tips
 
     def writing(self, instructions: str, notes: Any) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
         """The messages that ask for the answer as text, in the middle of a cell, and those of them that are new."""
@@ -110,9 +125,7 @@ class Conversation:
     def condensed(self, note: str, **values: Any) -> tuple[Message, ...]:
         """A short conversation, where a whole one is too long or too dear: the question, and what was seen last."""
         seen = "\n\n".join([*(message.content for message in self._history[2:]), *self._to_say])[-CONDENSED_CHARS:]
-        # The marks in it stay: the tag was written out of what they hold.
-        marked_again = f"<output-{self._tag}>\n{seen}\n</output-{self._tag}>"
-        asked = [f"Question: {self._query}", "The end of what was seen:", marked_again]
+        asked = [f"Question: {self._query}", "The end of what was seen:", self._data("output", seen)]
         return self._history[0], Message("user", "\n\n".join([*asked, self._prompts.note(note, **values)]))
 
     def options(self) -> dict[str, Any]:
@@ -128,7 +141,7 @@ class Conversation:
     def refuse(self, problem: Problem) -> None:
         """Answer a reply that held no cell."""
         self.stale += 1
-        self.say(problem)
+        self.say("prose, no output" if problem == "prose" and not self._has_shown_output else problem)
 
     def is_echo(self, code: str) -> bool:
         """Whether ``code`` does more than name things, and only repeats text that the model was shown as data."""

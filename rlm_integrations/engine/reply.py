@@ -68,6 +68,8 @@ def spoken(text: str) -> str:
 def _read_block(lines: list[str], start: int, fence: str) -> Cell | NoCell:
     """The block that opens at ``start``; it ends at the first closing fence that makes it parse."""
     before = _shortened("\n".join(lines[:start]))
+    if start + 1 < len(lines) and lines[start].strip() == fence and lines[start + 1].strip().lower() in LANGUAGES:
+        start += 1  # the language's name, one line too late
     closings: list[int] = []
     end = _closing(lines, start + 1, fence)
     while end is not None and len(closings) < MAX_CLOSING_FENCES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import getdoc, signature
@@ -16,10 +16,14 @@ from rlm_integrations.context import Context
 
 __all__ = ["Prompts", "marked"]
 
-EXCERPT_CHARS = 300
-SHOWN_IDS = 20
+EXCERPT_CHARS = 240
+TAIL_CHARS = 120
+SHOWN_NAMES = 10
 SHOWN_KEYS = 12
 NAME_CHARS = 60
+FIELD_SAMPLE_CHARS = 3_000
+SEPARATORS = (" | ", "\t", ";", ",")
+NEWLINE = "\n"
 
 
 @cache
@@ -51,30 +55,18 @@ class Prompts:
         system = Template(self.system).safe_substitute(tools="\n".join(lines) + "\n" if lines else "")
         return f"{system}\n\n{self.note('instructions', instructions=instructions)}" if instructions else system
 
-    def render_question(self, query: str, context: Context, tag: str, answer_type: str) -> str:
+    def render_question(self, query: str, context: Context, tag: str, answer_type: str, found: str = "") -> str:
         """The first user message: the question, and what the context looks like."""
         asked = f"{query}\n\nThe answer must be {answer_type}." if answer_type else query
-        pieces = self.excerpts(context)
-        label = "It begins and ends" if len(pieces) == 2 else "It is" if context.documents == 1 else "The first begins"
-        excerpts = "\n".join([f"{label}:", *(marked("context", tag, piece) for piece in pieces)]) if pieces else ""
-        return Template(self.question).safe_substitute(query=asked, shape=_shape(context), excerpts=excerpts)
+        view = marked("context", tag, self.view(context, found))
+        return Template(self.question).safe_substitute(query=asked, shape=_shape(context), view=view)
 
-    def excerpts(self, context: Context) -> list[str]:
-        """The pieces of ``context`` that the first user message shows."""
-        texts = list(islice((text for _, text in context.texts() if text), 2))
-        if not texts:
-            return []
-        first = texts[0]
-        if len(texts) == 1 and len(first) > 2 * EXCERPT_CHARS:
-            return [first[:EXCERPT_CHARS], first[-EXCERPT_CHARS:]]
-        return [first[: EXCERPT_CHARS if len(texts) > 1 else 2 * EXCERPT_CHARS]]
-
-    def names(self, context: Context) -> list[str]:
-        """The names out of ``context`` that the first user message shows, as it shows them: ids, keys."""
-        value = context.value
-        if isinstance(value, dict):
-            return [_keys(value)]
-        return [_ids(context), _metadata_keys(context)] if context.is_documents else []
+    def view(self, context: Context, found: str = "") -> str:
+        """The pieces of ``context`` that the first user message shows, and ``found``, what a search found in it."""
+        parts = [*_named(context), *_excerpts(context)]
+        if found:
+            parts.append(f"search(query) finds, among others:\n{found}")
+        return "\n\n".join(parts)
 
     def render_sub_call(self, query: str, text: str) -> str:
         """The prompt of a plain sub-call about a piece of text."""
@@ -99,33 +91,66 @@ def _first_line(tool: Callable[..., Any]) -> str:
 def _shape(context: Context) -> str:
     value = context.value
     if isinstance(value, str):
-        lines = value.count("\n") + 1
-        return f"`context` is one str of {len(value):,} characters in {lines:,} lines."
+        return f"`context` is one str of {len(value):,} characters in {value.count(NEWLINE) + 1:,} lines."
     if context.is_documents:
-        more = f" and {len(value) - SHOWN_IDS:,} more" if len(value) > SHOWN_IDS else ""
-        keys = _metadata_keys(context)
-        having = f", each with .id and .metadata (keys: {keys})" if keys else ""
+        having = ", each with .id and .metadata" if context.metadata_keys else ", each with .id"
         return (
             f"`context` is a list of {len(value):,} documents (str{having}), {context.chars:,} characters in all. "
-            f"Their ids: {_ids(context)}{more}\n"
             'To find a fact: print(search("key words")). To count or compare documents: for doc in context: ...'
         )
+    kind = "dict" if isinstance(value, dict) else "list"
+    return f"`context` is a {kind} of {len(value):,} JSON values; {context.chars:,} characters of text."
+
+
+def _named(context: Context) -> Iterator[str]:
+    """The names in ``context`` by which its parts are found: keys, ids, fields."""
+    value = context.value
     if isinstance(value, dict):
-        size = f"{len(value):,} JSON values with the keys {_keys(value)}; {context.chars:,} characters"
-        return f"`context` is a dict of {size}."
-    return f"`context` is a list of {len(value):,} JSON values; {context.chars:,} characters of text."
+        yield f"keys: {_listed(value)}"
+    elif context.is_documents:
+        yield f"ids: {_listed(id for id, _ in context.texts())}"
+        if context.metadata_keys:
+            first = getattr(value[0], "metadata", {})
+            shown = ", ".join(f"{_name(key)!r}: {_name(str(first[key]))!r}" for key in list(first)[:SHOWN_KEYS])
+            others = [key for key in context.metadata_keys if key not in first]
+            yield f".metadata of the first: {{{shown}}}" + (f"; others have: {_listed(others)}" if others else "")
 
 
-def _ids(context: Context) -> str:
-    return ", ".join(_name(id) for id, _ in islice(context.texts(), SHOWN_IDS))
+def _listed(names: Iterable[str]) -> str:
+    names = iter(names)
+    shown = ", ".join(map(_name, islice(names, SHOWN_NAMES)))
+    return f"{shown}, ..." if next(names, None) is not None else shown
 
 
-def _metadata_keys(context: Context) -> str:
-    return ", ".join(map(_name, context.metadata_keys[:SHOWN_KEYS]))
+def _excerpts(context: Context) -> Iterator[str]:
+    texts = list(islice((text for _, text in context.texts() if text), 2))
+    if not texts:
+        return
+    first = texts[0]
+    if len(texts) > 1:
+        yield f"The first begins:\n{first[:EXCERPT_CHARS]}"
+    elif len(first) <= 2 * EXCERPT_CHARS:
+        yield f"It is:\n{first}"
+    else:
+        yield f"It begins:\n{_whole_lines(first[:EXCERPT_CHARS])}"
+        yield f"It ends:\n{_whole_lines(first[-TAIL_CHARS:], from_end=True)}"
+        yield from _fields(first)
 
 
-def _keys(value: Mapping[str, Any]) -> str:
-    return ", ".join(map(_name, islice(value, SHOWN_IDS)))
+def _fields(text: str) -> Iterator[str]:
+    """How the lines of ``text`` split into fields, where its first ones all do in the same way."""
+    lines = [line for line in text[:FIELD_SAMPLE_CHARS].split(NEWLINE)[:-1] if line.strip()]
+    for separator in SEPARATORS:
+        counts = {line.count(separator) for line in lines}
+        if len(lines) >= 3 and len(counts) == 1 and min(counts) >= 1:
+            fields = [_name(field) for field in lines[0].split(separator)]
+            yield f"line.split({separator!r}) of the first line: {fields}"
+            return
+
+
+def _whole_lines(text: str, *, from_end: bool = False) -> str:
+    """``text`` without the line that was cut in two, unless it is all there is."""
+    return (text.partition(NEWLINE)[2] if from_end else text.rpartition(NEWLINE)[0]) or text
 
 
 def _name(text: str) -> str:

@@ -41,8 +41,8 @@ class MontySandbox:
     served by the host can't be the callback of a builtin (``map``, ``sorted``); comprehensions take its place.
 
     A ``Document`` is a plain ``str`` here; ``document.id`` and ``.metadata`` work on the documents of the variables
-    and the passages of ``search``, but not with ``getattr`` or in ``eval``. Sub-calls are given any text that is
-    just a document's as that ``Document``.
+    and the passages of ``search``, but not with ``getattr`` or in ``eval``; ``document["key"]`` is not there. Sub-calls
+    are given any text that is just a document's as that ``Document``.
 
     Where the host is killed in the middle of a cell, the worker ends when the cell's time does, not before.
 

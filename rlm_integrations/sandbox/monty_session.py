@@ -225,12 +225,12 @@ class MontySession(OneAtATime):
         value = receiver.convert(value, 0)
         self._final = Final(value, tuple(str(quote) for quote in receiver.convert(quotes, 0)))
 
-    def _found(self, words: Any, n: Any = 5) -> list[tuple[str, dict[str, Any]]]:
+    def _found(self, words: Any, n: Any = 5, brief: Any = False) -> list[tuple[str, dict[str, Any]]]:
         if not isinstance(words, str):
             words = " ".join(str(word) for word in list(words)[:MAX_QUOTES])
         # SQLite keeps to the thread it was opened in; and waiting for one can end.
         self._searcher = self._searcher or ThreadPoolExecutor(1, "rlm-search")
-        found = self._searcher.submit(self._index.search, words[:MAX_WORDS_CHARS], int(n))
+        found = self._searcher.submit(self._index.search, words[:MAX_WORDS_CHARS], int(n), bool(brief))
         try:
             passages = found.result(max(0.0, self._end - time.monotonic()))
         except TimeoutError:

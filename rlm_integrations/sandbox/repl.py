@@ -195,7 +195,7 @@ def _short(value: Any) -> str:
 def _make_search(context: Any) -> Callable[..., Passages]:
     index = Index(context)
 
-    def search(words: str | Sequence[str], n: int = 5) -> Passages:
-        return index.search(words, n)
+    def search(words: str | Sequence[str], n: int = 5, brief: bool = False) -> Passages:
+        return index.search(words, n, brief)
 
     return _named(search)

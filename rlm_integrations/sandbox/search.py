@@ -12,19 +12,22 @@ import re
 import sqlite3
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from rlm_integrations.context import Document, texts_of
 
-PASSAGE_CHARS = 600
+PASSAGE_CHARS = 300
 INDEXED_CHARS = 4_000_000
 MAX_WORDS = 40
 MAX_HITS = 20_000
 MAX_CANDIDATES = 500
+MAX_BEST_PARTS = 2
+TOLD_CHARS = 200
 
 _WORD = re.compile(r"\w+")
+_PART_END = re.compile(r"\n+|(?<=[.!?]) +")
 
 
 class Passage(Document):
@@ -33,7 +36,7 @@ class Passage(Document):
     start: int
 
     def __repr__(self) -> str:
-        return f"[{self.id} @ {self.start}] {str.__str__(self)}"
+        return f"[{self.id} @ {self.start}{_told(self.metadata)}] {str.__str__(self)}"
 
 
 class Passages(list[Passage]):
@@ -50,14 +53,18 @@ class Index:
         # Of its own, since model code may change the one it has.
         self._context = context.copy() if isinstance(context, list | dict) else context
         self._texts: list[tuple[str, str]] = []
+        self._metadata: list[Mapping[str, Any]] = []
         # All passages, one after the other: which text each is of, and where it starts; then the first of each text.
         self._owners: list[int] = []
         self._starts: list[int] = []
         self._firsts: list[int] = []
         self._whole: sqlite3.Connection | None = None
 
-    def search(self, words: str | Sequence[str], n: int = 5) -> Passages:
-        """The ``n`` passages that match ``words`` best: those with all of them, else those with any."""
+    def search(self, words: str | Sequence[str], n: int = 5, brief: bool = False) -> Passages:
+        """The ``n`` passages that match ``words`` best: those with all of them, else those with any.
+
+        ``brief``: of each passage only the line or the sentence that matches best.
+        """
         if not isinstance(words, str):
             words = " ".join(map(str, words))
         phrases = [phrase for phrase in map(_WORD.findall, words.split()) if phrase]
@@ -73,10 +80,13 @@ class Index:
         # What is written as one word, such as a name with a hyphen, is looked for as a phrase.
         quoted = list(dict.fromkeys(f'"{" ".join(phrase)}"' for phrase in phrases))[:MAX_WORDS]
         rows = _match(database, " AND ".join(quoted), n) or _match(database, " OR ".join(quoted), n)
-        return Passages(map(self._passage, rows))
+        found = Passages(map(self._passage, rows))
+        return Passages(_best_part(passage, terms) for passage in found) if brief else found
 
     def _split(self) -> None:
         self._texts = list(texts_of(self._context, ""))
+        if isinstance(self._context, list) and all(isinstance(item, str) for item in self._context):
+            self._metadata = [getattr(item, "metadata", {}) for item in self._context]
         for number, (_, text) in enumerate(self._texts):
             self._firsts.append(len(self._starts))
             starts = [start for start, _ in passages(text)]
@@ -92,7 +102,7 @@ class Index:
     def _passage(self, row: int) -> Passage:
         number, start, end = self._place(row)
         id, text = self._texts[number]
-        passage = Passage(text[start:end], id=id)
+        passage = Passage(text[start:end], id=id, metadata=self._metadata[number] if self._metadata else None)
         passage.start = start
         return passage
 
@@ -111,7 +121,19 @@ class Index:
         for row in rows:
             number, start, end = self._place(row)
             piece = self._texts[number][1][start:end]
+            if start == 0 and (said := self._said_of(number)):
+                # What is asked by author or date is found by the document's first passage.
+                piece = f"{piece}\n{said}"
             yield row, piece if piece.isascii() else piece.encode("utf-8", "replace").decode()
+
+    def _said_of(self, number: int) -> str:
+        """The values of a document's metadata, as far as they are indexed."""
+        said = ""
+        for value in self._metadata[number].values() if self._metadata else ():
+            said += f"{value[:PASSAGE_CHARS] if isinstance(value, str) else value} "
+            if len(said) > PASSAGE_CHARS:
+                break
+        return said[:PASSAGE_CHARS].rstrip()
 
     def _candidates(self, terms: Sequence[str]) -> list[int]:
         """The passages that hold the most telling of ``terms``, by the sum of their inverse document frequencies."""
@@ -121,7 +143,10 @@ class Index:
             if len(lowered) != len(text):
                 # Some letters grow when lowered, and offsets would no longer fit.
                 lowered = text
+            said = self._said_of(number).lower()
             for rows, term in zip(found, terms, strict=True):
+                if text and len(rows) < MAX_HITS and _stem(term) in said:
+                    rows.append(self._firsts[number])
                 self._scan(number, lowered, _stem(term), rows)
         weights: defaultdict[int, float] = defaultdict(float)
         for rows in found:
@@ -135,10 +160,21 @@ class Index:
         at = text.find(stem)
         while at >= 0 and len(rows) < MAX_HITS:
             row = bisect_right(self._starts, at, first, end) - 1
-            rows.append(row)
+            if not rows or rows[-1] != row:
+                rows.append(row)
             if row + 1 == end:
                 return
             at = text.find(stem, self._starts[row + 1])
+
+
+def _told(metadata: Mapping[str, Any]) -> str:
+    """Metadata as a passage shows them; nothing where they are long."""
+    told = ""
+    for key, value in metadata.items():
+        told += f", {key}: {value}"
+        if len(told) > TOLD_CHARS:
+            return ""
+    return told
 
 
 def _stem(term: str) -> str:
@@ -150,6 +186,25 @@ def _stem(term: str) -> str:
 def _match(database: sqlite3.Connection, query: str, n: int) -> list[int]:
     sql = "SELECT rowid FROM passages WHERE passages MATCH ? ORDER BY rank LIMIT ?"
     return [row for (row,) in database.execute(sql, (query, min(int(n), 1000)))]
+
+
+def _best_part(passage: Passage, terms: Sequence[str]) -> Passage:
+    """The line or sentence of ``passage`` that has most letters of ``terms``: long words tell more than short ones."""
+    ends = [match.end() for match in _PART_END.finditer(passage)]
+    bounds = [(start, end) for start, end in zip([0, *ends], [*ends, len(passage)], strict=True) if start < end]
+    stems = [_stem(term) for term in terms]
+
+    def told(bound: tuple[int, int]) -> int:
+        part = passage[slice(*bound)].lower()
+        return sum(len(stem) for stem in stems if stem in part)
+
+    most = max(map(told, bounds))
+    best = [bound for bound in bounds if told(bound) == most][:MAX_BEST_PARTS]
+    part = Passage(
+        " ".join(passage[start:end].rstrip() for start, end in best), id=passage.id, metadata=passage.metadata
+    )
+    part.start = passage.start + best[0][0]
+    return part
 
 
 def passages(text: str) -> Iterator[tuple[int, int]]:

@@ -78,6 +78,21 @@ def test_langsmith_tracing(play: Play) -> None:
     assert printed[3] == "True True\n"
 
 
+def test_observers(play: Play) -> None:
+    printed, names = play("observers")
+    result, events = names["result"], names["result"].trajectory
+    *_, log, figures, tree = printed
+    lines = log.splitlines()
+    assert lines[0] == f"run at depth 0 over {sum(map(len, names['reviews']))} characters"
+    assert lines.count("turn: asking openai/qwen") == result.turns
+    assert lines[-1] == f"run ended: complete, {result.usage.calls} calls"
+    assert figures.startswith("3 of 6 (complete)\ndepth 0, turn: ")
+    assert f"depth 1, sub-call: {result.usage.by_depth[1].tokens:,} tokens\nas the result has it: True\n" in figures
+    assert len(names["spans"]) == sum(event.kind.endswith("_started") for event in events)
+    assert tree.splitlines().count("    chat sub-call") == result.usage.by_depth[1].calls
+    assert tree.endswith("\nno text of a review in any attribute: True\n")
+
+
 def test_offloading(play: Play) -> None:
     _, names = play("offloading")
     messages = names["state"]["messages"]

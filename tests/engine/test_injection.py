@@ -17,8 +17,6 @@ from rlm_integrations.testing import ScriptedModel
 from tests.engine.injected import END, FINAL, LONG, PASSAGES, Danger, codes
 from tests.scripts import cell
 
-later = pytest.mark.xfail(strict=True, reason="changes the prompt: to be done with its measurements")
-
 
 def tag(messages: Sequence[Message]) -> str:
     """The tag of a conversation, as its model sees it."""
@@ -167,8 +165,6 @@ def test_a_mark_that_was_stolen_closes_nothing(run: Any, make_rlm: Any, source: 
     assert "pwned" not in outside(model.calls[-1].messages)
 
 
-# Fix: render_question puts the names of _shape inside marked("context", tag, ...).
-@later
 @pytest.mark.parametrize(
     "context",
     [
@@ -184,8 +180,6 @@ def test_names_from_documents_stand_inside_marks_of_data(run: Any, make_rlm: Any
     assert "pwned" not in outside(model.calls[-1].messages)
 
 
-# Fix: Conversation.condensed marks with _data, which writes the tag out of the marks inside.
-@later
 def test_what_was_said_back_stands_inside_marks_of_data_where_a_conversation_is_cut_short(
     run: Any, make_rlm: Any
 ) -> None:

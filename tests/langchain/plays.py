@@ -9,8 +9,10 @@ from langchain_core.messages import BaseMessage
 from tests.scripts import cell
 
 WRITTEN = "The answer, written as text."
-FAN_OUT = cell("found = rlm_query_batched(['child?'] * 3, [context[at:at + 900] for at in (0, 1000, 2000)])\nfound")
-CHILD = cell("leaf = rlm_query('leaf?', context[:100])\nsaid = llm_query_batched(['p', 'q'])\nFINAL([leaf, said])")
+PARTS = "[context[at:at + 900] for at in (0, 1000, 2000)]"
+FAN_OUT = cell(f"found = rlm_query_batched(['child? a', 'child? b', 'child? c'], {PARTS})\nfound")
+# Each child has prompts of its own: equal ones of a tree are asked once.
+CHILD = cell("leaf = rlm_query('leaf?', context[:100])\nFINAL([leaf, llm_query_batched([query + 'p', query + 'q'])])")
 LEAF = cell("FINAL(len(context))")
 ANSWER = cell("FINAL_WRITE('in one sentence', found)")
 # What one question costs and what it leaves behind: calls of the model, cells, and child runs.

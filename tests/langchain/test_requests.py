@@ -174,6 +174,20 @@ def test_a_refusal_is_said_with_the_providers_words(
 
 
 @pytest.mark.parametrize("way", [ways.invoke, ways.ainvoke, ways.stream, ways.astream])
+def test_no_failure_says_the_key_that_a_server_echoes(
+    way: ways.Way, server: OpenAIServer, make: Callable[..., RLMRunnable]
+) -> None:
+    def refuse(messages: Any) -> str:
+        raise Refused(401, message="Incorrect API key provided: sk-hunter2hunter2")
+
+    server.answer = refuse
+    chat = ChatOpenAI(model="local", base_url=server.url, api_key="sk-hunter2hunter2", max_retries=0)
+    with pytest.raises(MissingKey, match=r"provided: \[key\]") as raised:
+        way(make(chat.bind(seed=1)), ASK, None)
+    assert "hunter2" not in f"{raised.value} {list(raised.value.partial.trajectory)}"
+
+
+@pytest.mark.parametrize("way", [ways.invoke, ways.ainvoke, ways.stream, ways.astream])
 def test_a_parameter_that_the_model_does_not_take_is_left_out_from_then_on(
     way: ways.Way, server: OpenAIServer, make: Callable[..., RLMRunnable]
 ) -> None:

@@ -122,7 +122,7 @@ def test_long_questions_and_answers_between_runs_are_cut(make: Make, langsmith: 
     ask = cell("x = rlm_query('child: ' + context, 'some text')\nFINAL(len(x))")
 
     def say(messages: Any) -> str:
-        return ask if "root?" in messages[1].content[-20:] else cell("FINAL([query])")
+        return ask if "Question: root?" in messages[1].content else cell("FINAL([query])")
 
     assert make(ScriptedChat(say), max_depth=1).invoke({"query": "root?", "context": "word " * 4000}) == "1"
     (root,) = langsmith.roots()

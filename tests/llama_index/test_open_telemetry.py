@@ -90,7 +90,7 @@ def test_long_questions_cells_and_answers_are_cut(
     child = cell("print(context)\nFINAL(context[:30_000])")
 
     def say(messages: Any) -> str:
-        return ask if "root?" in messages[1].content[-20:] else child
+        return ask if "Question: root?" in messages[1].content else child
 
     llm = RLM(ScriptedModel(say), max_depth=1, sandbox=sandbox)
     assert way.ask(RLMQueryEngine.from_documents(document, llm=llm, streaming=way.streams)) == document[:5]

@@ -113,7 +113,7 @@ def test_a_new_prompt_is_what_the_model_is_told(make: Make, ask: Ask) -> None:
     llm = ScriptedLLM([cell("FINAL(len(context))")])
     engine = make(llm)
     assert "{query}" in engine.get_prompts()["question_prompt"].get_template()
-    new = PromptTemplate("It costs $5, {query} {{or not}}\n{shape}\n{excerpts}")
+    new = PromptTemplate("It costs $5, {query} {{or not}}\n{shape}\n{view}")
     engine.update_prompts({"question_prompt": new})
     assert engine.get_prompts()["question_prompt"].get_template() == new.get_template()
     ask(engine, "why?")

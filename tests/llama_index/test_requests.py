@@ -198,6 +198,20 @@ def test_a_refusal_is_said_with_the_providers_words(
     assert raised.value.partial.usage.calls == 0
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_no_failure_says_the_key_that_a_server_echoes(
+    streaming: bool, way: Callable[[RLMQueryEngine], Any], server: OpenAIServer, make: Make
+) -> None:
+    def refuse(messages: Any) -> str:
+        raise Refused(401, message="Incorrect API key provided: sk-hunter2hunter2")
+
+    server.answer = refuse
+    with pytest.raises(MissingKey, match=r"provided: \[key\]") as raised:
+        way(make(_llm(server, api_key="sk-hunter2hunter2"), TEXT, streaming=streaming))
+    assert "hunter2" not in f"{raised.value} {list(raised.value.partial.trajectory)}"
+
+
 @pytest.mark.parametrize("refused", ["stop", "stream_options"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_parameter_that_the_model_does_not_take_is_left_out_from_then_on(

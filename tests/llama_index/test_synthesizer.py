@@ -277,7 +277,7 @@ def test_prompts_are_read_and_replaced_through_the_engine(make_synthesizer: Make
     llm = ScriptedLLM(COUNTING)
     engine = index.as_query_engine(response_synthesizer=make_synthesizer(llm, docstore=index.docstore))
     assert "{query}" in engine.get_prompts()["response_synthesizer:question_prompt"].get_template()
-    new = PromptTemplate("Asked: {query}\n{shape}\n{excerpts}")
+    new = PromptTemplate("Asked: {query}\n{shape}\n{view}")
     engine.update_prompts({"response_synthesizer:question_prompt": new})
     assert engine.get_prompts()["response_synthesizer:question_prompt"].get_template() == new.get_template()
     ask(engine, "How often?")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
 from rlm_integrations.context import Document
 from rlm_integrations.sandbox import CellOutput, ProcessSandbox
-from rlm_integrations.sandbox.search import passages
+from rlm_integrations.sandbox.search import Index, passages
 from tests.sandbox.conftest import run_cell
 
 FILLER = "Nothing of note happened on this day, and the log was closed at dusk as usual.\n" * 40
@@ -96,3 +97,74 @@ def test_what_is_written_as_one_word_is_found_as_such(sandbox: ProcessSandbox) -
     docs = ["a heavy box and a compass", "compass, heavy", "this is the heavy-compass of the ship, made in 1871"]
     assert [hit[2] for hit in found(docs, "search('heavy-compass')", sandbox)] == [docs[2]]
     assert found(docs, "search('the heavy-compass number')", sandbox)[0][2] == docs[2]
+
+
+def test_a_document_is_found_by_what_its_metadata_say(sandbox: ProcessSandbox) -> None:
+    docs = [
+        Document(f"Minutes of a day.\n{FILLER}", id=f"{n}", metadata={"by": name, "year": 1800 + n})
+        for n, name in enumerate(["Ada Byron", "Babbage"])
+    ]
+    for words in ("Byron", "what did Ada write in 1800"):
+        id, start, text = found(docs, f"search({words!r})", sandbox)[0]
+        assert (id, start) == ("0", 0)
+        assert docs[0].startswith(text)
+
+
+def test_a_document_of_a_large_context_is_found_by_what_its_metadata_say(sandbox: ProcessSandbox) -> None:
+    docs = [
+        Document(FILLER * 1000, id="a", metadata={"by": "Babbage"}),
+        Document(FILLER * 1000, id="b", metadata={"by": "Byron"}),
+        Document("", id="c", metadata={"by": "Byron"}),
+    ]
+    assert [hit[:2] for hit in found(docs, "search('Byron')", sandbox)] == [["b", 0]]
+
+
+def test_a_passage_says_what_its_documents_metadata_are_unless_they_are_long(sandbox: ProcessSandbox) -> None:
+    docs = [
+        Document("the pump", id="a", metadata={"by": "Ada", "year": 1843}),
+        Document("the lamp", id="b", metadata={"by": "Ada", "note": "x" * 200}),
+    ]
+    session = sandbox.open({"context": docs}, [])
+    assert run_cell(session, "search('pump')").stdout == "[a @ 0, by: Ada, year: 1843] the pump\n"
+    assert run_cell(session, "search('lamp')").stdout == "[b @ 0] the lamp\n"
+    assert run_cell(session, "search('pump')[0]['year']").stdout == "1843\n"
+    session.close()
+
+
+def test_metadata_are_indexed_up_to_a_limit() -> None:
+    docs = [
+        Document("the pump", metadata={"all": "word " * 2_000_000, "by": "Ada"}),
+        Document("the lamp", metadata={"by": "Ada"}),
+    ]
+    index = Index(docs)
+    started = time.monotonic()
+    assert [hit.id for hit in index.search("Ada")] == ["1"]
+    assert len(repr(index.search("word"))) < 100
+    assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "part"),
+    [
+        (
+            "One lamp was lit.\nThe pump was mended by Edith.\nAll went home.",
+            "who mended pumps",
+            "The pump was mended by Edith.",
+        ),
+        (
+            "One lamp was lit. The pump was mended by Edith. All went home.",
+            "who mended pumps",
+            "The pump was mended by Edith.",
+        ),
+        ("a lamp\nthe first pump\na lamp\nthe second pump\nthe third pump", "pump", "the first pump the second pump"),
+        ("of the day\nan extraordinary pump", "the extraordinary day", "an extraordinary pump"),
+        ("no end", "end", "no end"),
+    ],
+)
+def test_a_brief_search_shows_the_line_or_sentence_that_matches_best(
+    text: str, words: str, part: str, sandbox: ProcessSandbox
+) -> None:
+    ((id, start, said),) = found([Document(text, id="a")], f"search({words!r}, 1, brief=True)", sandbox)
+    assert (id, said) == ("a", part)
+    assert text[start:].startswith(part.split(" the second")[0])
+    assert found([Document(text, id="a")], f"search({words!r}, 1)", sandbox) == [["a", 0, text]]
