@@ -348,9 +348,9 @@ class RLM:
         found = await in_thread(partial(Resumption.load, path, context, rlm._settings.prompts))
         return rlm._as_asked(found) if isinstance(found, RLMResult) else await _adriven(*rlm._begin_again(found))
 
-    def _begin_again(self, replay: Replay, reader: Observer | None = None) -> tuple[Tree, Branch[RunEnded]]:
+    def _begin_again(self, replay: Replay) -> tuple[Tree, Branch[RunEnded]]:
         saver = replay.saver if isinstance(replay, Resumption) else None
-        return self._begin(replay.query, replay.context, reader, save=saver, record=replay.record)
+        return self._begin(replay.query, replay.context, save=saver, record=replay.record)
 
     def _as_asked(self, result: RLMResult) -> RLMResult:
         """A loaded result with its answer of ``output_type``; a file keeps JSON values."""

@@ -142,10 +142,8 @@ class Call:
             cost_usd=self._provider.cost_usd(usage),
         )
 
-    def _secrets(self) -> list[str]:
-        values = [*keys_in(self._settings), *map(os.environ.get, self._provider.key_variables)]
-        # Shorter ones are stand-ins ("x", "any"), and words of the message may hold them.
-        return [value for value in values if isinstance(value, str) and len(value) >= 8]
+    def _secrets(self) -> list[str | None]:
+        return [*keys_in(self._settings), *map(os.environ.get, self._provider.key_variables)]
 
 
 def _wire_messages(messages: Sequence[Message], *, marked: bool) -> list[dict[str, Any]]:

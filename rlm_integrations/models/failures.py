@@ -54,7 +54,7 @@ def is_foreign(error: Exception) -> bool:
 
 
 def translate(
-    error: Exception, model: str, *, key_variable: str, api_base: str | None, secrets: Iterable[str]
+    error: Exception, model: str, *, key_variable: str, api_base: str | None, secrets: Iterable[str | None]
 ) -> ModelError:
     """The ``ModelError`` that says what the provider said and what to do about it, with ``secrets`` blotted out."""
     said = _said(error)
