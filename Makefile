@@ -14,8 +14,15 @@ $(READY): pyproject.toml
 demo: $(READY)  ## the main job, without a key and without a network
 	@$(BIN)/rlm demo
 
-test: $(READY)  ## all tests, without a network
-	$(BIN)/python -m pytest
+# `--dist worksteal` keeps most of a file's tests together. Those that have to be alone get a run of their own.
+ALONE := alone or ray
+WORKERS ?= 2
+
+test: $(READY)  ## all tests, without a network; both runs take place, whatever the first one finds
+	@ended=0; \
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m 'not ($(ALONE))' || ended=$$?; \
+	$(BIN)/python -m pytest -m '$(ALONE)' || ended=$$?; \
+	exit $$ended
 
 browser:  ## the browser that a run's page is tested in, where apt-get may install it; those tests are skipped without
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null \

@@ -336,7 +336,9 @@ async def awaited(key: str, value: str = "") -> None:
 
 
 @pytest.mark.parametrize(
-    "cache", ["", " ", 7, True, {}, Store, object(), type("Async", (), {"get": awaited, "set": awaited})()], ids=repr
+    "cache",
+    ["", " ", 7, True, {}, Store, object(), type("Async", (), {"get": awaited, "set": awaited})()],
+    ids=["empty", "blank", "number", "bool", "dict", "class", "object", "async"],
 )
 def test_what_is_no_cache_is_refused(cache: Any) -> None:
     with pytest.raises(InvalidInput, match="pass the path of a folder"):
@@ -374,6 +376,7 @@ def test_a_cache_is_never_asked_in_the_event_loop(make_rlm: Callable[..., RLM]) 
     assert threading.get_ident() not in threads
 
 
+@pytest.mark.alone
 def test_a_disk_cache_does_not_hold_the_event_loop(make_rlm: Callable[..., RLM], tmp_path: Path) -> None:
     prompts = "[f'{i}' + context * 20_000 for i in range(50)]"
     root = [cell(f"FINAL(len(llm_query_batched({prompts})))")]

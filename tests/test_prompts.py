@@ -177,6 +177,7 @@ def test_fields_of_a_hostile_line_are_short() -> None:
     assert len(fields) < 400
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("text", ["a | b | c\n" * 10_000_000, "x" * 100_000_000], ids=["lines", "one line"])
 def test_what_is_shown_of_a_hundred_megabytes_costs_no_walk_through_them(text: str) -> None:
     context = Context.of(text)

@@ -138,7 +138,8 @@ def test_a_first_look_has_little_time_and_no_more_than_the_budget(
 
 
 def test_a_first_look_without_end_is_cut_short(run: Any, sandbox: Any) -> None:
-    sessions = Sessions(sandbox, lambda session, step: session.advance(Run("while True: pass", step.timeout_s)))
+    endless = "import time\ntime.sleep(100)"
+    sessions = Sessions(sandbox, lambda session, step: session.advance(Run(endless, step.timeout_s)))
     started = time.monotonic()
     rlm = RLM(ScriptedModel([END]), sandbox=sessions, budget=Budget(max_seconds=60))
     assert run(rlm, QUERY, TEXT).answer == str(len(TEXT))

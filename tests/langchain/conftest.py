@@ -23,8 +23,20 @@ def make(sandbox: ProcessSandbox) -> Callable[..., RLMRunnable]:
     return make
 
 
+@pytest.fixture(scope="module")
+def ending() -> Iterator[set[threading.Thread]]:
+    """Threads that were told to end, and look for it a few times a second: all of them have ended with the module."""
+    threads = set[threading.Thread]()
+    yield threads
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 @pytest.fixture
-def langsmith(socket_enabled: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[LangSmith]:
+def langsmith(
+    socket_enabled: None, monkeypatch: pytest.MonkeyPatch, ending: set[threading.Thread]
+) -> Iterator[LangSmith]:
     """Tracing is on, to a server of the test's own."""
     from langsmith import Client, run_trees, utils
 
@@ -49,7 +61,4 @@ def langsmith(socket_enabled: None, monkeypatch: pytest.MonkeyPatch) -> Iterator
         server.close()
         for function in cached:
             function.cache_clear()
-        for thread in set(threading.enumerate()) - threads:
-            if "tracing" in thread.name:
-                thread.join(10)
-                assert not thread.is_alive()
+        ending.update(thread for thread in set(threading.enumerate()) - threads if "tracing" in thread.name)

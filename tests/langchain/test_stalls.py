@@ -14,6 +14,7 @@ from tests.stalls import longest_stall_s
 TEXT = "0123456789" * 2_000_000
 DOCUMENTS = [Document(f"document {number} of many", metadata={"n": number}) for number in range(20_000)]
 MAX_STALL_S = 0.3
+pytestmark = pytest.mark.alone
 
 ASKED = {
     "a text": lambda llm: RLMRunnable(llm).ainvoke({"query": "?", "context": TEXT}),

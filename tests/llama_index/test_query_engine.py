@@ -383,7 +383,7 @@ def test_an_rlm_copied_is_the_same_and_can_be_no_pickle(sandbox: ProcessSandbox)
         ({"service_context": 3}, "service_context has no meaning for an RLM: pass llm and callback_manager"),
         ({"context": "x"}, "context has no meaning for an RLM: pass it as documents"),
     ],
-    ids=str,
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else value,
 )
 def test_a_setting_that_cannot_be_used_is_refused_at_once(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -145,6 +145,7 @@ class Local(CustomLLM):
         yield self.complete(prompt, formatted)
 
 
+@pytest.mark.alone
 def test_blocking_models_think_side_by_side_and_do_not_stall_the_loop(make: Make) -> None:
     # More than the loop's own executor has threads for: it would never let all of them in.
     engine = make(Local(together=40, thinks_s=0.5), TEXT)

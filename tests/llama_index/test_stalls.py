@@ -24,6 +24,7 @@ from tests.stalls import longest_stall_s
 
 # Of an idle machine the longest is below 50 ms; others may be at work on the one that this runs on.
 MAX_STALL_S = 0.3
+pytestmark = pytest.mark.alone
 SLOW_S = 0.6
 TEXT = "0123456789" * 5_000_000
 DOCUMENTS = [Document(text=f"document {n} of many", metadata={"n": n}) for n in range(20_000)]

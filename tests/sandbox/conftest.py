@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +12,16 @@ import pytest
 from rlm_integrations.sandbox import CellOutput, ProcessSandbox, Resume, Run, Session, SubCall
 
 Answer = Callable[[SubCall], Resume]
+# The folders above a test's own that pytest keeps to its user; pytest-xdist adds one for each of its processes.
+KEPT = 3 if "PYTEST_XDIST_WORKER" in os.environ else 2
 
 
 def no_answer(call: SubCall) -> Resume:
     return Resume(error=f"nobody answers {call.name}")
 
 
-def run_cell(session: Session, code: str, answer: Answer = no_answer) -> CellOutput:
-    outcome = session.advance(Run(code))
+def run_cell(session: Session, code: str, answer: Answer = no_answer, timeout_s: float | None = None) -> CellOutput:
+    outcome = session.advance(Run(code, timeout_s))
     while isinstance(outcome, SubCall):
         outcome = session.advance(answer(outcome))
     return outcome
@@ -55,6 +59,14 @@ def session(sandbox: ProcessSandbox) -> Iterator[Session]:
 def cell(session: Session) -> Callable[..., Any]:
     """Runs a cell of one session, blocking."""
     return lambda code, answer=no_answer: run_cell(session, code, answer)
+
+
+@pytest.fixture
+def open_path(tmp_path: Path) -> Path:
+    """A folder that any user may read and write in: what keeps a worker out of it is its lock."""
+    for folder in (tmp_path, *list(tmp_path.parents)[:KEPT]):
+        folder.chmod(0o777)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")

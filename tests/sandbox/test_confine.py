@@ -41,11 +41,9 @@ print("refused" if mmap(None, 4096, 7, 0x22, -1, 0) == 2**64 - 1 else "mapped")
 
 
 @pytest.fixture
-def canary(tmp_path: Path) -> str:
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o777)
-    (tmp_path / "canary").write_text("CANARY")
-    return str(tmp_path / "canary")
+def canary(open_path: Path) -> str:
+    (open_path / "canary").write_text("CANARY")
+    return str(open_path / "canary")
 
 
 @pytest.fixture

@@ -181,6 +181,7 @@ def test_nothing_is_left_after_a_sandbox_with_a_pool(end: str) -> None:
     wait_for(lambda: nothing_more(before))
 
 
+@pytest.mark.alone
 def test_closed_sessions_leave_nothing_but_the_processes_that_wait() -> None:
     gc.collect()
     _, threads, descriptors, folders = state()

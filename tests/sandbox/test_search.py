@@ -131,6 +131,7 @@ def test_a_passage_says_what_its_documents_metadata_are_unless_they_are_long(san
     session.close()
 
 
+@pytest.mark.alone
 def test_metadata_are_indexed_up_to_a_limit() -> None:
     docs = [
         Document("the pump", metadata={"all": "word " * 2_000_000, "by": "Ada"}),
