@@ -7,12 +7,13 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlm_integrations.errors import InvalidInput, MissingExtra
 
@@ -24,6 +25,7 @@ BLOCKS = (
     "address article aside blockquote br caption dd details dialog div dl dt fieldset figcaption figure footer form "
     "h1 h2 h3 h4 h5 h6 header hr li main nav ol option p pre section summary table td th title tr ul"
 ).split()
+NO_FILES = "no text files found: name at least one file, or a folder with text files in it"
 ACCEPTED = "a str, a list of str or Document, a dict or list of JSON values, or a Context"
 MAX_DEPTH = 100
 HEAD_CHARS = 200
@@ -82,6 +84,52 @@ def _rebuild(text: str, id: str | None, metadata: dict[str, Any]) -> Document:
     return Document(text, id=id, metadata=metadata)
 
 
+class DocumentsOnDisk(Sequence[Document]):
+    """Documents of which each is read when it is asked for, and let go; a context over them is never in memory."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def chars(self) -> int:
+        """Characters of text in all."""
+
+    @property
+    @abstractmethod
+    def sha256(self) -> str:
+        """What ``Context.sha256`` of a list of the same documents is."""
+
+    @property
+    @abstractmethod
+    def head(self) -> str:
+        """The first characters of the first text that has any, at most ``HEAD_CHARS``."""
+
+    @property
+    @abstractmethod
+    def metadata_keys(self) -> tuple[str, ...]:
+        """All keys of the documents' metadata, sorted."""
+
+    @abstractmethod
+    def heads(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Id and metadata of each document in order, without its text."""
+
+    def metadata_of(self, ids: Set[str]) -> dict[str, dict[str, Any]]:
+        """The metadata of the documents ``ids``."""
+        return {id: metadata for id, metadata in self.heads() if id in ids}
+
+    @abstractmethod
+    def begins(self, index: int, chars: int) -> str:
+        """The first ``chars`` characters of a document."""
+
+    @abstractmethod
+    def find(self, quote: str) -> tuple[str, int] | None:
+        """Document id and offset of a place where ``quote`` stands word for word: one that is found quickly, if any."""
+
+    @abstractmethod
+    def near(self, words: Sequence[str]) -> Iterator[str]:
+        """Pieces of the documents that may hold ``words`` in one place, best first; few, and found quickly."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContextSummary:
     """A context without its text: what traces and records hold of it."""
@@ -111,27 +159,37 @@ class Context:
         return value if isinstance(value, Context) else cls(value)
 
     @classmethod
-    def from_files(cls, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Context:
+    def from_files(
+        cls,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        lazy: bool = False,
+        index: str | os.PathLike[str] | None = None,
+    ) -> Context:
         """One ``Document`` for each file; its id is its path as given, or within the one folder that was given.
 
         Folders are read in sorted order, with all folders in them; hidden files and files that are not text are left
         out (and logged). Text keeps its line ends. HTML is reduced to its text, PDF (extra ``pdf``) too, with a form
         feed between pages. Raises ``InvalidInput`` for a path that does not exist or a named file that is not text.
+
+        ``lazy``: for more text than memory. It is written once into a store on disk, with an index for ``search``; a
+        document is read when code touches it, and let go. ``index``: the folder in which the store is kept, to be used
+        again for as long as the files don't change; without it, the store lies in the temporary folder (``TMPDIR``) and
+        goes with the context, or at the end of the program. A store takes about 1.2 times the size of its text.
         """
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
-        documents: list[Document] = []
         paths = list(paths)
-        for given in paths:
-            path = Path(given)
-            if path.is_dir():
-                documents.extend(_read_folder(path, "" if len(paths) == 1 else f"{given}/"))
-            elif path.exists():
-                documents.append(_read_file(path, id=str(given)))
-            else:
-                raise InvalidInput(f"there is no file or folder {str(given)!r}: check the path (from {os.getcwd()})")
+        if lazy:
+            # What reads a store is not needed by the many who never have one.
+            from rlm_integrations.stored import stored_files
+
+            return cls(stored_files(paths, index))
+        if index is not None:
+            raise InvalidInput("index is for documents that stay on disk: pass lazy=True with it")
+        documents = list(read_files(files_of(paths)))
         if not documents:
-            raise InvalidInput("no text files found: name at least one file, or a folder with text files in it")
+            raise InvalidInput(NO_FILES)
         return cls(documents)
 
     def __repr__(self) -> str:
@@ -144,21 +202,42 @@ class Context:
     @cached_property
     def documents(self) -> int:
         """How many texts there are."""
-        return sum(1 for _ in self.texts())
+        return len(self.value) if self.is_on_disk else sum(1 for _ in self.texts())
 
     @cached_property
     def chars(self) -> int:
         """Characters of text in all."""
-        return sum(len(text) for _, text in self.texts())
+        return self.value.chars if self.is_on_disk else sum(len(text) for _, text in self.texts())
+
+    def look_through(self) -> None:
+        """Find out now, and once, what is told of it and takes a look at all of it. Blocks."""
+        _ = self.summary, self.metadata_keys
+        if isinstance(self.value, str):
+            _ = self.lines
+
+    @cached_property
+    def lines(self) -> int:
+        """Lines of a context that is one text."""
+        # In steps, since no other thread runs during one.
+        steps = range(0, len(self.value), STEP_CHARS)
+        counts: Iterable[int] = (self.value.count("\n", begin, begin + STEP_CHARS) for begin in steps)
+        return 1 + sum(counts)
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether ``value`` is ``DocumentsOnDisk``, which must not be read as a whole."""
+        return isinstance(self.value, DocumentsOnDisk)
 
     @cached_property
     def is_documents(self) -> bool:
-        """Whether ``value`` is a list of texts and nothing else."""
-        return isinstance(self.value, list) and all(isinstance(item, str) for item in self.value)
+        """Whether ``value`` is texts and nothing else, one after the other."""
+        return self.is_on_disk or (isinstance(self.value, list) and all(isinstance(item, str) for item in self.value))
 
     @cached_property
     def metadata_keys(self) -> tuple[str, ...]:
         """All keys of the documents' metadata, sorted."""
+        if isinstance(self.value, DocumentsOnDisk):
+            return self.value.metadata_keys
         documents = self.value if self.is_documents else ()
         return tuple(sorted({key for document in documents for key in getattr(document, "metadata", {})}))
 
@@ -166,34 +245,39 @@ class Context:
     def type(self) -> str:
         """The shape of ``value`` in words, e.g. ``list of 12 Document``."""
         value = self.value
+        if isinstance(value, DocumentsOnDisk):
+            return f"list of {len(value)} Document"
         if not isinstance(value, list):
-            return type(value).__name__
-        kinds = {type(item).__name__ for item in value}
+            return _type_name(value)
+        kinds = {_type_name(item) for item in value}
         return f"list of {len(value)} {kinds.pop()}" if len(kinds) == 1 else f"list of {len(value)} items"
 
     @cached_property
     def sha256(self) -> str:
         """Hash of everything in the context: text, ids and metadata."""
-        digest = hashlib.sha256(type(self.value).__name__.encode())
+        if isinstance(self.value, DocumentsOnDisk):
+            return self.value.sha256
+        digest = Digest(_type_name(self.value))
         for id, text in self.texts():
-            digest.update(f"\0{id}\0{len(text)}\0".encode("utf-8", "surrogatepass"))
-            # In pieces, since encoding 1 GB at once would hold it twice.
-            for start in range(0, len(text), 1 << 20):
-                digest.update(text[start : start + (1 << 20)].encode("utf-8", "surrogatepass"))
+            digest.add(id, text)
         if _is_json(self.value):
-            digest.update(_dumps(self.value))
+            digest.add_json(self.value)
         elif isinstance(self.value, list):
-            digest.update(_dumps([getattr(item, "metadata", {}) for item in self.value]))
+            digest.add_metadata(getattr(item, "metadata", {}) for item in self.value)
         return digest.hexdigest()
 
     @cached_property
     def summary(self) -> ContextSummary:
         """The description that traces may hold."""
-        head = next((text[:HEAD_CHARS] for _, text in self.texts() if text), "")
+        value = self.value
+        is_on_disk = isinstance(value, DocumentsOnDisk)
+        head = value.head if is_on_disk else next((text[:HEAD_CHARS] for _, text in self.texts() if text), "")
         return ContextSummary(self.type, self.chars, self.documents, self.sha256, head)
 
     def find(self, quote: str) -> tuple[str, int] | None:
         """Document id and offset of the first place where ``quote`` stands word for word."""
+        if isinstance(self.value, DocumentsOnDisk):
+            return self.value.find(quote)
         for id, text in self.texts():
             # In steps, since no other thread runs during one.
             for begin in range(0, max(1, len(text)), STEP_CHARS):
@@ -202,8 +286,44 @@ class Context:
         return None
 
 
+class Digest:
+    """The hash of a context: ids and texts in order, then the metadata of all, or the JSON values."""
+
+    def __init__(self, type_name: str) -> None:
+        self._digest = hashlib.sha256(type_name.encode())
+
+    def add(self, id: str, text: str) -> None:
+        """The next text."""
+        self._digest.update(f"\0{id}\0{len(text)}\0".encode("utf-8", "surrogatepass"))
+        # In pieces, since encoding 1 GB at once would hold it twice.
+        for start in range(0, len(text), 1 << 20):
+            self._digest.update(str.__getitem__(text, slice(start, start + (1 << 20))).encode("utf-8", "surrogatepass"))
+
+    def add_metadata(self, metadata: Iterable[Mapping[str, Any]]) -> None:
+        """What all texts say about themselves, in order."""
+        for number, item in enumerate(metadata):
+            self._digest.update(b", " if number else b"[")
+            self._digest.update(_dumps(item))
+        self._digest.update(b"]")
+
+    def add_json(self, value: Any) -> None:
+        """All values of a context that is more than text."""
+        self._digest.update(_dumps(value))
+
+    def hexdigest(self) -> str:
+        """The hash so far."""
+        return self._digest.hexdigest()
+
+
+def _type_name(value: Any) -> str:
+    # A document that was read from a store is still a Document, and hashes like one.
+    return getattr(type(value), "type_name", type(value).__name__)
+
+
 def _checked(value: Any) -> Any:
     """``value`` with its outer list copied, so that the caller's later changes do not reach a run."""
+    if isinstance(value, DocumentsOnDisk):
+        return value
     if isinstance(value, str):
         return _sound(value, "context")
     if isinstance(value, tuple | list):
@@ -288,13 +408,18 @@ def _check_json(value: Any, path: str, depth: int) -> None:
             if not isinstance(key, str):
                 raise InvalidInput(f"context{path} has the key {key!r}: keys of a dict must be str")
             _check_json(item, f"{path}.{key}", depth + 1)
+    elif isinstance(value, DocumentsOnDisk):
+        raise InvalidInput(
+            f"context{path} is {len(value):,} documents on disk, which go by themselves and not in a list or dict: "
+            "pass one slice of them, or a list of nothing but documents"
+        )
     else:
         raise InvalidInput(f"context{path} is a {type(value).__name__}: pass {ACCEPTED}{_hint(value)}")
 
 
 def _is_json(value: Any) -> bool:
     """Whether ``value`` is more than text and lists of text."""
-    if isinstance(value, str):
+    if isinstance(value, str | DocumentsOnDisk):
         return False
     return not isinstance(value, list) or not all(isinstance(item, str) for item in value)
 
@@ -304,7 +429,7 @@ def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     match value:
         case str():
             yield getattr(value, "id", None) or path or "context", value
-        case list() | tuple():
+        case list() | tuple() | DocumentsOnDisk():
             for index, item in enumerate(value):
                 yield from texts_of(item, f"{path}[{index}]" if path else str(index))
         case dict():
@@ -319,6 +444,8 @@ def is_large(value: Any) -> bool:
     while left:
         item = left.pop()
         count += 1
+        if isinstance(item, DocumentsOnDisk):
+            return True
         if isinstance(item, str):
             chars += len(item)
         elif isinstance(item, dict | list | tuple):
@@ -334,14 +461,38 @@ def _dumps(value: Any) -> bytes:
     return json.dumps(value, default=str).encode()
 
 
-def _read_folder(folder: Path, prefix: str) -> Iterator[Document]:
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if not path.is_file() or any(part.startswith(".") for part in inside.parts):
-            continue
+class File(NamedTuple):
+    """A file to be read as the document ``id``; what is not text is refused if it ``is_named``, else left out."""
+
+    path: Path
+    id: str
+    is_named: bool
+
+
+def files_of(paths: Sequence[str | os.PathLike[str]]) -> Iterator[File]:
+    """All files at ``paths``, in order. Raises ``InvalidInput`` for a path that does not exist."""
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            prefix = "" if len(paths) == 1 else f"{given}/"
+            for file in sorted(path.rglob("*")):
+                inside = file.relative_to(path)
+                if file.is_file() and not any(part.startswith(".") for part in inside.parts):
+                    yield File(file, prefix + inside.as_posix(), False)
+        elif path.exists():
+            yield File(path, str(given), True)
+        else:
+            raise InvalidInput(f"there is no file or folder {str(given)!r}: check the path (from {os.getcwd()})")
+
+
+def read_files(files: Iterable[File]) -> Iterator[Document]:
+    """The document of each file that is text. Raises ``InvalidInput`` for a named one that is not."""
+    for file in files:
         try:
-            yield _read_file(path, id=prefix + inside.as_posix())
+            yield _read_file(file.path, file.id)
         except InvalidInput as error:
+            if file.is_named:
+                raise
             logger.warning("left out of the context: %s", error)
 
 

@@ -23,9 +23,13 @@ from rlm_integrations.run_settings import RunSettings
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["SavedRun", "context_line", "event_line", "header_line", "read_event", "read_run"]
+__all__ = ["NEVER_KEPT", "SavedRun", "context_line", "event_line", "header_line", "read_event", "read_run"]
 
 VERSION = 2
+NEVER_KEPT = (
+    "include_context=True would write all documents into the file, and these are on disk since they are too many: save "
+    "the run without, and pass the context again to resume or replay it"
+)
 MAX_LINE_BYTES = 1 << 28
 # A context of 1 GB, each of whose characters may take six bytes.
 MAX_CONTEXT_LINE_BYTES = 6 << 30

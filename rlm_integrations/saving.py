@@ -6,20 +6,21 @@ import logging
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 try:
     import fcntl
 except ImportError:  # Windows, where nothing keeps two runs from one file
     fcntl = None  # type: ignore[assignment]
 
-from rlm_integrations.context import Context
+from rlm_integrations.context import Context, DocumentsOnDisk
 from rlm_integrations.errors import InvalidInput
 from rlm_integrations.events import Event, TextDelta
 from rlm_integrations.run_settings import RunSettings
-from rlm_integrations.saved_run import context_line, event_line, header_line
+from rlm_integrations.saved_run import NEVER_KEPT, context_line, event_line, header_line
 
 __all__ = ["Saver"]
 
@@ -60,8 +61,10 @@ class Saver:
         """Open the file and write what stands before the events; blocks, for a large context for seconds.
 
         Raises ``InvalidInput`` where it can't be opened, is one of the documents in ``context``, is being written by
-        another run, or went on since it was read.
+        another run, or went on since it was read; and where a context that is on disk was to be kept in it.
         """
+        if self._include_context and context.is_on_disk:
+            raise InvalidInput(NEVER_KEPT)
         file = self._open(context)
         try:
             if self._go_on_at is None:
@@ -138,15 +141,21 @@ class Saver:
             file.seek(self._go_on_at)
             if own.st_size < self._go_on_at or file.readline().endswith(b"\n"):
                 raise InvalidInput(f"{self.path!r} was written by another run just now: resume it again")
-        elif own.st_size and any(_is_file(own, document) for _, document in context.texts()):
+        elif own.st_size and any(_is_file(own, metadata) for metadata in _metadata(context)):
             raise InvalidInput(f"{self.path!r} is one of the documents: save the run to another file")
 
     def _refusal(self, error: OSError | ValueError) -> InvalidInput:
         return InvalidInput(f"the run can't be saved to {self.path!r}: {getattr(error, 'strerror', None) or error}")
 
 
-def _is_file(own: os.stat_result, document: str) -> bool:
-    metadata = getattr(document, "metadata", {})
+def _metadata(context: Context) -> Iterator[dict[str, Any]]:
+    if isinstance(context.value, DocumentsOnDisk):
+        yield from (metadata for _, metadata in context.value.heads())
+    else:
+        yield from (getattr(text, "metadata", {}) for _, text in context.texts())
+
+
+def _is_file(own: os.stat_result, metadata: dict[str, Any]) -> bool:
     for source in (metadata.get(key) for key in SOURCES):
         try:
             if isinstance(source, str) and os.path.samestat(own, os.stat(source)):

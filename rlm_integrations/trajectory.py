@@ -10,7 +10,7 @@ from rlm_integrations.context import Context
 from rlm_integrations.errors import InvalidInput
 from rlm_integrations.events import Event, TextDelta
 from rlm_integrations.run_settings import RunSettings
-from rlm_integrations.saved_run import context_line, event_line, header_line, read_run
+from rlm_integrations.saved_run import NEVER_KEPT, context_line, event_line, header_line, read_run
 
 __all__ = ["Trajectory"]
 
@@ -79,6 +79,8 @@ class Trajectory(Sequence[Event]):
         """
         if include_context and self.context is None:
             raise InvalidInput("include_context: the context of this trajectory is not known")
+        if include_context and self.context and self.context.is_on_disk:
+            raise InvalidInput(NEVER_KEPT)
         with open(path, "wb") as file:
             file.write(header_line(self.settings))
             if include_context and self.context:

@@ -286,3 +286,8 @@ def test_a_quote_is_found_where_two_steps_of_the_search_meet(start: int) -> None
     text = "x" * start + "needle" + "x" * STEP_CHARS
     assert Context.of(["none", text]).find("needle") == ("1", start)
     assert Context.of(text).find("needles") is None
+
+
+def test_lines_of_a_long_text_are_all_counted() -> None:
+    assert Context.of("a\n" * 1_500_000).lines == 1_500_001
+    assert Context.of("a").lines == 1

@@ -14,13 +14,13 @@ import rlm_integrations
 
 PACKAGE = Path(rlm_integrations.__file__).parent
 LAYERS = (
-    ("errors", "messages", "context", "events"),
+    ("errors", "messages", "context", "events", "stored"),
     ("ports", "budget", "prompts"),
     ("engine",),
     ("models", "sandbox"),
     ("cache", "run_settings", "saved_run", "saving", "sequel", "trajectory", "result", "rlm", "testing"),
     ("page",),
-    ("langchain", "llama_index", "cli", "demo", "progress"),
+    ("langchain", "llama_index", "ray", "cli", "demo", "progress"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 BORDERS = {
@@ -33,6 +33,8 @@ BORDERS = {
     "langgraph": "langchain",
     "llama_index": "llama_index",
     "pygments": "page",
+    "ray": "ray",
+    "pyarrow": "ray",
     "rich": "cli progress",
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -81,6 +81,7 @@ def _add_ask(commands: Any) -> None:
     ask.add_argument(
         "paths", nargs="+", metavar="PATH", help="file (text, html, csv, json, pdf), folder, or - for stdin"
     )
+    _add_lazy(ask)
     _add_model(ask, os.environ.get("RLM_MODEL") or None, "; default: the environment's RLM_MODEL")
     limits = ask.add_argument_group("limits (default)")
     limits.add_argument("--max-depth", type=_whole(0), default=1, metavar="N", help="levels of helper runs (1)")
@@ -160,6 +161,7 @@ def _add_resume(commands: Any) -> None:
     )
     resume.add_argument("run", metavar="RUN", help="file with a saved run")
     resume.add_argument("paths", nargs="*", metavar="PATH", help="the documents, where RUN was saved without them")
+    _add_lazy(resume)
     _add_model(resume, None, "; default: the one in RUN", "the one in RUN", "that in RUN")
     limits = resume.add_argument_group("limits (default: those in RUN; none: no limit)")
     given, no_limit = argparse.SUPPRESS, _or_none(_whole(1))
@@ -170,6 +172,13 @@ def _add_resume(commands: Any) -> None:
     limits.add_argument("--max-cost-usd", type=_or_none(_number), default=given, metavar="USD", help="cost in all")
     limits.add_argument("--max-seconds", type=_or_none(_number), default=given, metavar="S", help="time from now on")
     _add_output(resume)
+
+
+def _add_lazy(command: Parser) -> None:
+    command.add_argument(
+        "--lazy", action="store_true", help="for more text than memory: index it on disk and read a document at a time"
+    )
+    command.add_argument("--index", metavar="FOLDER", help="with --lazy: keep the index there, for the next question")
 
 
 def _codes(done: str) -> str:

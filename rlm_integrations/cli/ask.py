@@ -20,7 +20,7 @@ from rlm_integrations.ports import LanguageModel
 from rlm_integrations.rlm import RLM
 from rlm_integrations.saving import Saver
 
-__all__ = ["ask", "read", "report"]
+__all__ = ["ask", "documents", "read", "report"]
 
 
 def ask(args: argparse.Namespace, model: LanguageModel | None) -> Exit:
@@ -32,7 +32,7 @@ def ask(args: argparse.Namespace, model: LanguageModel | None) -> Exit:
         with warnings_to(view):
             if args.include_context and not args.save:
                 raise InvalidInput("--include-context is for a run that is saved: name a file with --save")
-            context = read(args.paths)
+            context = documents(args)
             saver = Saver(args.save, include_context=args.include_context) if args.save else None
             rlm = _rlm(args, model, [events.append, view])
             carry_out(rlm, args.question, context, view, None if model else "loading LiteLLM", save=saver)
@@ -59,6 +59,17 @@ def _rlm(args: argparse.Namespace, model: LanguageModel | None, observers: Seque
         budget=Budget(args.max_calls, args.max_tokens, args.max_cost_usd, args.max_seconds),
         observers=observers,
     )
+
+
+def documents(args: argparse.Namespace) -> Context:
+    """The documents that ``args`` name, in memory or on disk. Raises ``InvalidInput`` for what can't be read."""
+    if args.index and not args.lazy:
+        raise InvalidInput("--index is for documents that stay on disk: pass --lazy with it")
+    if not args.lazy:
+        return read(args.paths)
+    if "-" in args.paths:
+        raise InvalidInput("--lazy takes files and folders, not stdin: write it to a file first")
+    return Context.from_files(args.paths, lazy=True, index=args.index)
 
 
 def read(paths: Sequence[str]) -> Context:

@@ -22,6 +22,7 @@ from rlm_integrations.events import (
     RunFailed,
     RunResumed,
     RunStarted,
+    SessionWaiting,
     Source,
     TextDelta,
 )
@@ -191,6 +192,8 @@ class Narrator:
                 lines = self.detail.output_lines
                 yield Entry("note", run.doing, "parts from the record, which says", self._head(event.recorded, lines))
                 yield Entry("note", run.doing, "what came instead", self._head(event.found, lines))
+            case SessionWaiting():
+                yield Entry("note", self._task(event.parent_id).place, f"waits for room: {flat(event.reason, 300)}")
             case _:
                 assert_never(event)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from rlm_integrations.budget import Budget
-from rlm_integrations.cli.ask import read, report
+from rlm_integrations.cli.ask import documents, report
 from rlm_integrations.cli.execute import Outcome, wait_for
 from rlm_integrations.cli.exits import Exit
 from rlm_integrations.cli.text import flat
@@ -31,7 +31,7 @@ def resume(args: argparse.Namespace, model: LanguageModel | None = None) -> Exit
     try:
         with warnings_to(view):
             rlm = _rlm(args, model, Trajectory.load(args.run).settings, [events.append, view])
-            context = read(args.paths) if args.paths else None
+            context = documents(args) if args.paths else None
             result = wait_for(
                 lambda: rlm.aresume(args.run, context), view, None if model else "reading the run and loading LiteLLM"
             )

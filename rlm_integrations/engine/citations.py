@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rlm_integrations.context import STEP_CHARS, Context
+from rlm_integrations.context import STEP_CHARS, Context, DocumentsOnDisk
 from rlm_integrations.engine.effects import Branch, Work
 from rlm_integrations.events import Citation
 
@@ -56,7 +56,10 @@ def _nearest(context: Context, quote: str) -> str | None:
     before = " ".join(words[: words.index(rarest)])
     pattern = re.compile(r"\s+".join(map(re.escape, words)), re.IGNORECASE)
     places = MAX_PLACES
-    for _, text in context.texts():
+    value = context.value
+    # All that is on disk can't be read for this.
+    texts = value.near(words) if isinstance(value, DocumentsOnDisk) else (text for _, text in context.texts())
+    for text in texts:
         for found in _found(rarest, text):
             start = max(0, found.start() - 2 * len(before) - len(words))
             if match := pattern.search(text, start, start + 4 * len(quote) + 2 * len(words)):

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from rlm_integrations.context import Context
+from rlm_integrations.context import Context, DocumentsOnDisk, is_large
 from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens, said, tell_recorded, tell_reused
-from rlm_integrations.engine.effects import Branch, CallTool, Failure, Gather
+from rlm_integrations.engine.effects import Branch, CallTool, Failure, Gather, Work
 from rlm_integrations.engine.reply import spoken
 from rlm_integrations.engine.secrets import without_keys
 from rlm_integrations.engine.writing import Writing
@@ -26,6 +26,10 @@ MAX_NOTED_FAILURES = 5
 MAX_REASON_CHARS = 300
 # Room in a window for the question around a text, and for the answer.
 WINDOW_SHARE = 0.9
+# As ``estimate_tokens`` counts ASCII; and what no window takes.
+CHARS_A_TOKEN, MAX_PROMPT_CHARS = 4, 20_000_000
+# To read more takes a moment.
+LONG_CHARS = 1_000_000
 
 StartChild = Callable[[Node, str, Context, str], Branch[RunEnded]]
 
@@ -66,7 +70,8 @@ class SubCalls:
         return Resume(value=value, timeout_s=self._node.tree.meter.seconds_left())
 
     def _call_tool(self, tool: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Branch[Any]:
-        value = yield CallTool(tool, args, kwargs, self._node.tree.meter.seconds_left())
+        node = self._node
+        value = yield CallTool(tool, args, kwargs, node.tree.meter.seconds_left(), node.session)
         if isinstance(value, Failure):
             raise _Refused(said(value.error))
         return value
@@ -76,7 +81,7 @@ class SubCalls:
         return str(_result(outcomes[0]))
 
     def _llm_query_batched(self, prompts: list[str]) -> Branch[list[str | None]]:
-        texts = [_text(prompt, "prompt") for prompt in _batch(prompts, "prompts")]
+        texts = yield from self._texts(prompts, "prompts", "prompt")
         first: dict[str, int] = {}
         for number, text in enumerate(texts):
             first.setdefault(text, number)
@@ -95,12 +100,36 @@ class SubCalls:
     def _rlm_query_batched(self, queries: list[str] | str, contexts: list[Any] | None = None) -> Branch[list[Any]]:
         parts = [None] * len(_batch(queries, "queries")) if contexts is None else _batch(contexts, "contexts")
         # One question of many parts is what model code most often means.
-        asked = [queries] * len(parts) if isinstance(queries, str) else _batch(queries, "queries")
+        if isinstance(queries, str):
+            asked = [_text(queries, "query")] * len(parts)
+        else:
+            asked = yield from self._texts(queries, "queries", "query")
         if len(asked) != len(parts):
             raise _Refused(f"{len(asked)} queries do not go with {len(parts)} contexts: give as many of each")
-        branches = [self._recursive(_text(query, "query"), part) for query, part in zip(asked, parts, strict=True)]
+        if isinstance(parts, DocumentsOnDisk):
+            branches = [self._recursive_on_disk(query, parts, number) for number, query in enumerate(asked)]
+        else:
+            branches = [self._recursive(query, part) for query, part in zip(asked, parts, strict=True)]
         outcomes = yield from self._gather(branches)
         return self._results(outcomes)
+
+    def _texts(self, values: Any, name: str, one: str) -> Branch[list[str]]:
+        """The texts of a batch; a list of nothing but documents on disk comes unread."""
+        values = _batch(values, name)
+        if isinstance(values, DocumentsOnDisk):
+            chars = values.chars
+            if chars > MAX_PROMPT_CHARS:
+                raise _Refused(
+                    f"these {len(values):,} documents have {chars:,} characters in all, and {name} at most "
+                    f"{MAX_PROMPT_CHARS:,}: pass fewer at a time, or pieces of them"
+                )
+            values = yield Work(partial(list, values), chars > LONG_CHARS)
+        return [_text(value, one) for value in values]
+
+    def _recursive_on_disk(self, query: str, documents: DocumentsOnDisk, number: int) -> Branch[Any]:
+        """``_recursive`` of one of ``documents``, which is read when it is its turn, and let go."""
+        document = yield Work(partial(documents.__getitem__, number), True)
+        return (yield from self._recursive(query, document))
 
     def _FINAL_WRITE(self, instructions: str, notes: Any = None, quotes: Any = ()) -> Branch[None]:
         try:
@@ -147,12 +176,17 @@ class SubCalls:
             tell_reused(self._node, reply.text, "memo", "sub-call", cell_id, messages)
         return spoken(reply.text).strip()
 
+    @property
+    def _window(self) -> int | None:
+        window = getattr(self._node.tree.settings.recursive_model, "window_tokens", None)
+        return window if isinstance(window, int) else None
+
     def _check_size(self, prompt: str) -> None:
         """Refuse a call before it starts where it can't fit."""
         settings = self._node.tree.settings
         tokens = estimate_tokens(prompt)
-        window = getattr(settings.recursive_model, "window_tokens", None)
-        room = int(window * WINDOW_SHARE) if isinstance(window, int) else None
+        window = self._window
+        room = int(window * WINDOW_SHARE) if window is not None else None
         if room is not None and tokens > room:
             raise InvalidInput(
                 f"the prompt has about {tokens:,} tokens and {settings.recursive_model.name} takes {window:,}: "
@@ -167,6 +201,24 @@ class SubCalls:
         if not self._node.tree.send(len(prompt)):
             raise InvalidInput("too much text was sent to sub-calls already: narrow it down in code first")
 
+    def _read(self, part: Any) -> Branch[str]:
+        """``part`` as text for a prompt; documents on disk are read where their text may fit."""
+        if isinstance(part, str):
+            if len(part) > MAX_PROMPT_CHARS:
+                raise InvalidInput(_too_long(part, "context"))
+            return part
+        if not isinstance(part, DocumentsOnDisk):
+            return json.dumps(part, ensure_ascii=False)
+        most = MAX_PROMPT_CHARS if self._window is None else int(self._window * WINDOW_SHARE) * CHARS_A_TOKEN
+        if part.chars > most:
+            raise InvalidInput(
+                f"these {len(part):,} documents have {part.chars:,} characters in all, and at this depth they go into "
+                f"one prompt, which takes at most {most:,}: pass fewer of them, or in a loop pieces of one document "
+                "at a time"
+            )
+        text: str = yield Work(lambda: json.dumps(list(part), ensure_ascii=False), part.chars > LONG_CHARS)
+        return text
+
     def _recursive(self, query: str, part: Any) -> Branch[Any]:
         """A child run; one plain call where the tree may not get deeper, or without a context."""
         if not query.strip():
@@ -176,9 +228,12 @@ class SubCalls:
         node = self._node
         settings = node.tree.settings
         if node.depth == settings.max_depth:
-            text = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
+            text = yield from self._read(part)
             return (yield from self._plain(settings.prompts.render_sub_call(query, text)))
         context = Context.of(part)
+        if is_large(part):
+            # What a run tells of its context takes a look at all of the text, or at each of the documents.
+            yield Work(context.look_through, True)
         if not node.tree.send(context.chars):
             raise InvalidInput("too much text was sent to sub-calls already: narrow it down in code first")
         if spent := self._spent:
@@ -197,12 +252,27 @@ class SubCalls:
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise _Refused(f"{name} must be a str, not {type(value).__name__}")
+        raise _Refused(f"{name} must be a str, not {_kind(value)}")
+    if len(value) > MAX_PROMPT_CHARS:
+        raise _Refused(_too_long(value, name))
     return value
 
 
-def _batch(values: Any, name: str) -> list[Any]:
-    if not isinstance(values, list):
+def _too_long(text: str, name: str) -> str:
+    """Why ``text`` goes into no prompt. What model code sends is never so long, but a document on disk may be."""
+    return (
+        f"the {name} has {len(text):,} characters, and one prompt takes at most {MAX_PROMPT_CHARS:,}: pass pieces of "
+        "it, or the passages that search() finds"
+    )
+
+
+def _kind(value: Any) -> str:
+    """What model code would call the type of ``value``."""
+    return f"{len(value):,} documents" if isinstance(value, DocumentsOnDisk) else type(value).__name__
+
+
+def _batch(values: Any, name: str) -> Any:
+    if not isinstance(values, list | DocumentsOnDisk):
         raise _Refused(f"{name} must be a list, not {type(values).__name__}")
     if len(values) > MAX_BATCH:
         raise _Refused(f"at most {MAX_BATCH} sub-calls go in one batch, not {len(values):,}: narrow down in code first")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from langchain_core.documents import Document as LangChainDocument
 
-from rlm_integrations.context import Context, Document
+from rlm_integrations.context import Context, Document, DocumentsOnDisk
 from rlm_integrations.result import RLMResult
 
 __all__ = ["CitedDocument", "cited", "context_of", "plain"]
@@ -79,13 +79,13 @@ def plain(value: Any) -> Any:
 
 def cited(result: RLMResult, given: Any) -> RLMResult:
     """``result`` with its citations as documents; ``given`` is the context as the caller passed it."""
-    originals = _originals(given)
+    originals = _originals(given, {citation.document_id for citation in result.citations})
     documents = tuple(
         CitedDocument(
             page_content=citation.quote,
-            id=original.id if (original := originals.get(citation.document_id)) else None,
+            id=None if (original := originals.get(citation.document_id)) is None else original.id,
             metadata={
-                **(original.metadata if original else {}),
+                **({} if original is None else original.metadata),
                 "start_index": citation.start,
                 "end_index": citation.end,
             },
@@ -96,10 +96,13 @@ def cited(result: RLMResult, given: Any) -> RLMResult:
     return dataclasses.replace(result, citations=documents)  # type: ignore[arg-type]
 
 
-def _originals(given: Any) -> dict[str, LangChainDocument | Document]:
-    """The documents that were passed, by the ids that model code sees."""
+def _originals(given: Any, cited: Set[str]) -> dict[str, LangChainDocument | Document]:
+    """The documents that were passed, by the ids that model code sees; of those on disk the ``cited`` ones, no text."""
+    value = given.value if isinstance(given, Context) else given
+    if isinstance(value, DocumentsOnDisk):
+        return {id: Document("", id=id, metadata=metadata) for id, metadata in value.metadata_of(cited).items()}
     if isinstance(given, Context):
-        own = given.value if isinstance(given.value, list) else []
+        own = value if isinstance(value, list) else []
         return {document.id: document for document in own if isinstance(document, Document) and document.id is not None}
     values = [given] if isinstance(given, LangChainDocument) else given
     if not isinstance(values, list | tuple) or not any(isinstance(value, LangChainDocument) for value in values):

@@ -14,6 +14,7 @@ from langchain_core.runnables.config import set_config_context
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import Tool as TextTool
 
+from rlm_integrations.context import Document, DocumentsOnDisk
 from rlm_integrations.engine.drivers import in_thread, is_async
 from rlm_integrations.engine.effects import EndRun
 from rlm_integrations.errors import InvalidInput
@@ -23,6 +24,9 @@ from rlm_integrations.langchain.reporting import Reporting
 from rlm_integrations.ports import Tool
 
 __all__ = ["as_functions", "for_async_run", "for_run"]
+
+# About as much as model code can pass on of a context in memory.
+MAX_LISTED_CHARS = 8_000_000
 
 
 def as_functions(tools: Iterable[Any], retriever: Any = None) -> list[Tool]:
@@ -132,7 +136,10 @@ class _ToolFunction:
         return self._tool.invoke(self._input(args, kwargs), config)
 
     async def acall(self, config: RunnableConfig, *args: Any, **kwargs: Any) -> Any:
-        input = self._input(args, kwargs)
+        if any(isinstance(value, DocumentsOnDisk) for value in (*args, *kwargs.values())):
+            input = await in_thread(lambda: self._input(args, kwargs))
+        else:
+            input = self._input(args, kwargs)
         if self._is_blocking:
             # LangChain would take a thread of the loop's executor, which has few.
             return await in_thread(lambda: self._tool.invoke(input, config))
@@ -144,7 +151,18 @@ class _ToolFunction:
     def _input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if len(args) > len(self._names):
             raise TypeError(f"{self.__name__} takes {len(self._names)} arguments, not {len(args)}")
-        return {**dict(zip(self._names, args, strict=False)), **kwargs}
+        given = {**dict(zip(self._names, args, strict=False)), **kwargs}
+        return {name: _listed(value) if isinstance(value, DocumentsOnDisk) else value for name, value in given.items()}
+
+
+def _listed(documents: DocumentsOnDisk) -> list[Document]:
+    """``documents`` in memory, since a tool's schema knows no other sequence than a list."""
+    if documents.chars > MAX_LISTED_CHARS:
+        raise InvalidInput(
+            f"these {len(documents):,} documents have {documents.chars:,} characters in all, and this tool takes at "
+            f"most {MAX_LISTED_CHARS:,}: pass fewer of them, or pieces"
+        )
+    return list(documents)
 
 
 class _Retrieve:

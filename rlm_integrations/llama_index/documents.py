@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from llama_index.core.schema import (
 )
 from llama_index.core.schema import Document as LlamaIndexDocument
 
-from rlm_integrations.context import Context, Document
+from rlm_integrations.context import Context, Document, DocumentsOnDisk
 from rlm_integrations.events import Citation
 
 __all__ = ["Sources", "prompting", "related", "shown_metadata", "start_in_source", "text_of"]
@@ -71,12 +71,17 @@ class Sources:
         the quote is from a chunk of it; None where the chunk does not know its place there. Text that came without a
         document or an id has no ``SOURCE``.
         """
+        originals: Mapping[str, BaseNode | Document] = self.originals
+        value = self.context.value
+        if isinstance(value, DocumentsOnDisk):
+            known = value.metadata_of({citation.document_id for citation in citations})
+            originals = {id: Document("", id=id, metadata=metadata) for id, metadata in known.items()}
         origins: dict[str, _Origin] = {}
         nodes: dict[tuple[str, str], NodeWithScore] = {}
         for citation in citations:
             id = citation.document_id
             if id not in origins:
-                origins[id] = _origin(id, self.originals.get(id))
+                origins[id] = _origin(id, originals.get(id))
             node = origins[id].quoted(citation)
             nodes.setdefault((node.node_id, node.text), NodeWithScore(node=node))
         return list(nodes.values())

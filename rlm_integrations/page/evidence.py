@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from rlm_integrations.context import Context
+from rlm_integrations.context import Context, DocumentsOnDisk
 from rlm_integrations.events import Citation
 from rlm_integrations.page.text import flat, shown
 
@@ -26,23 +26,24 @@ def evidence(citations: Sequence[Citation], context: Context | None) -> dict[str
     are ``[text, numbers of the citations it belongs to]``, or a count of characters left out.
     """
     found: dict[str, list[int]] = {}
-    texts = dict(context.texts()) if context else {}
-    about = _metadata(context) if context else {}
+    texts = _texts(context) if context else {}
     for number, citation in enumerate(citations, 1):
         text = texts.get(citation.document_id)
         if text is not None and citation.quote == text[citation.start : citation.end] != "":
             found.setdefault(citation.document_id, []).append(number)
     order = [*found, *(id for id in texts if id not in found)][:MAX_DOCUMENTS]
+    about = _metadata(context, set(order)) if context else {}
     places = {number: order.index(id) for id, numbers in found.items() for number in numbers if id in order}
     room = MAX_ALL_CHARS
     documents = []
     for id in order:
         spans = [(citations[number - 1].start, citations[number - 1].end, number) for number in found.get(id, ())]
-        pieces = list(_pieces(texts[id], spans, room))
+        text = texts[id]
+        pieces = list(_pieces(text, spans, room))
         room -= sum(len(piece[0]) for piece in pieces if isinstance(piece, list))
         marks = [[number, start] for start, _, number in spans]
         documents.append(
-            {"id": flat(id, 500), "chars": len(texts[id]), "marks": marks, "pieces": pieces} | about.get(id, {})
+            {"id": flat(id, 500), "chars": len(text), "marks": marks, "pieces": pieces} | about.get(id, {})
         )
     return {
         "citations": [
@@ -60,12 +61,39 @@ def evidence(citations: Sequence[Citation], context: Context | None) -> dict[str
     }
 
 
-def _metadata(context: Context) -> dict[str, dict[str, str]]:
-    """What the documents say about themselves, on a line."""
+class _TextsOnDisk(Mapping[str, str]):
+    """The texts of a context by their ids, each read when it is asked for."""
+
+    def __init__(self, documents: DocumentsOnDisk) -> None:
+        self._documents = documents
+        self._numbers = {id: number for number, (id, _) in enumerate(documents.heads())}
+
+    def __getitem__(self, id: str) -> str:
+        return self._documents[self._numbers[id]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def _texts(context: Context) -> Mapping[str, str]:
+    value = context.value
+    return _TextsOnDisk(value) if isinstance(value, DocumentsOnDisk) else dict(context.texts())
+
+
+def _metadata(context: Context, ids: set[str]) -> dict[str, dict[str, str]]:
+    """What the documents ``ids`` say about themselves, on a line."""
     if not context.is_documents:
         return {}
-    pairs = zip(context.texts(), context.value, strict=True)
-    known = ((id, getattr(document, "metadata", None)) for (id, _), document in pairs)
+    value = context.value
+    known: Iterable[tuple[str, Mapping[str, Any] | None]]
+    if isinstance(value, DocumentsOnDisk):
+        known = value.metadata_of(ids).items()
+    else:
+        pairs = zip(context.texts(), value, strict=True)
+        known = ((id, getattr(document, "metadata", None)) for (id, _), document in pairs if id in ids)
     return {
         id: {"about": flat(", ".join(f"{key}: {value}" for key, value in of.items()), 500)} for id, of in known if of
     }

@@ -24,6 +24,7 @@ from rlm_integrations.events import (
     RunFailed,
     RunResumed,
     RunStarted,
+    SessionWaiting,
     TextDelta,
 )
 from rlm_integrations.messages import Message, Usage
@@ -150,7 +151,7 @@ class _Reader:
             case CellFailed():
                 if cell := self._at(event.id).cell:
                     cell.ended, cell.error = time, event.error
-            case TextDelta():
+            case TextDelta() | SessionWaiting():
                 pass
             case _:
                 assert_never(event)

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from rlm_integrations.context import Context
+from rlm_integrations.context import Context, DocumentsOnDisk
 
 __all__ = ["Prompts", "marked"]
 
@@ -91,9 +91,16 @@ def _first_line(tool: Callable[..., Any]) -> str:
 def _shape(context: Context) -> str:
     value = context.value
     if isinstance(value, str):
-        return f"`context` is one str of {len(value):,} characters in {value.count(NEWLINE) + 1:,} lines."
+        return f"`context` is one str of {len(value):,} characters in {context.lines:,} lines."
+    having = ", each with .id and .metadata" if context.is_documents and context.metadata_keys else ", each with .id"
+    if context.is_on_disk:
+        return (
+            f"`context` holds {len(value):,} documents (str{having}), {context.chars:,} characters in all. They are on "
+            'disk, too many for memory. To find a fact: print(search("key words")), which looks into all of them. To '
+            "count or compare documents: for doc in context: ..., which reads one at a time; keep numbers and short "
+            "pieces of them, never the documents. context[i] reads one, context[i:j] is a part of them and reads none."
+        )
     if context.is_documents:
-        having = ", each with .id and .metadata" if context.metadata_keys else ", each with .id"
         return (
             f"`context` is a list of {len(value):,} documents (str{having}), {context.chars:,} characters in all. "
             'To find a fact: print(search("key words")). To count or compare documents: for doc in context: ...'
@@ -108,9 +115,10 @@ def _named(context: Context) -> Iterator[str]:
     if isinstance(value, dict):
         yield f"keys: {_listed(value)}"
     elif context.is_documents:
-        yield f"ids: {_listed(id for id, _ in context.texts())}"
+        named = value.heads() if isinstance(value, DocumentsOnDisk) else context.texts()
+        yield f"ids: {_listed(id for id, _ in named)}"
         if context.metadata_keys:
-            first = getattr(value[0], "metadata", {})
+            first = next(value.heads())[1] if isinstance(value, DocumentsOnDisk) else getattr(value[0], "metadata", {})
             shown = ", ".join(f"{_name(key)!r}: {_name(str(first[key]))!r}" for key in list(first)[:SHOWN_KEYS])
             others = [key for key in context.metadata_keys if key not in first]
             yield f".metadata of the first: {{{shown}}}" + (f"; others have: {_listed(others)}" if others else "")
@@ -123,6 +131,9 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _excerpts(context: Context) -> Iterator[str]:
+    if isinstance(context.value, DocumentsOnDisk):
+        yield f"The first begins:\n{context.value.head}"
+        return
     texts = list(islice((text for _, text in context.texts() if text), 2))
     if not texts:
         return

@@ -1,4 +1,4 @@
-"""The lock a worker puts on itself: nothing but computing, and talking on the one descriptor it holds.
+"""The lock a worker puts on itself: nothing but computing, talking on its connection, and reading the pack it is given.
 
 Written against the kernel's own interfaces with ctypes: landlock(7), seccomp(2), prctl(2), setrlimit(2).
 """
@@ -44,14 +44,15 @@ EPERM = 1
 # with EPERM: so do those that only close a descriptor, since a worker has one, or tell who and where it is.
 _X86_64 = {
     "read": 0, "write": 1, "poll": 7, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigreturn": 15,
-    "sched_yield": 24, "mremap": 25, "madvise": 28, "gettimeofday": 96, "time": 201, "futex": 202,
+    "pread64": 17, "sched_yield": 24, "mremap": 25, "madvise": 28, "gettimeofday": 96, "time": 201, "futex": 202,
     "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231,
     "getrandom": 318,
 }  # fmt: skip
 _AARCH64 = {
-    "read": 63, "write": 64, "ppoll": 73, "exit_group": 94, "futex": 98, "clock_gettime": 113, "clock_getres": 114,
-    "clock_nanosleep": 115, "sched_yield": 124, "restart_syscall": 128, "rt_sigreturn": 139, "gettimeofday": 169,
-    "brk": 214, "munmap": 215, "mremap": 216, "mmap": 222, "mprotect": 226, "madvise": 233, "getrandom": 278,
+    "read": 63, "write": 64, "pread64": 67, "ppoll": 73, "exit_group": 94, "futex": 98, "clock_gettime": 113,
+    "clock_getres": 114, "clock_nanosleep": 115, "sched_yield": 124, "restart_syscall": 128, "rt_sigreturn": 139,
+    "gettimeofday": 169, "brk": 214, "munmap": 215, "mremap": 216, "mmap": 222, "mprotect": 226, "madvise": 233,
+    "getrandom": 278,
 }  # fmt: skip
 _MACHINES = {"x86_64": (0xC000003E, 317, _X86_64), "aarch64": (0xC00000B7, 277, _AARCH64)}
 # What the low half of an argument must be: (its place, bits that are looked at, values they may have).
@@ -59,6 +60,8 @@ _ARGUMENTS = {
     # The worker's connection and what stands below it, whatever else was left open.
     "read": [(0, ~0b11, [0])],
     "write": [(0, ~0b11, [0])],
+    # The pack of a stored context, and nothing else.
+    "pread64": [(0, ~0, [4])],
     # Not executable; private, and neither locked nor of huge pages, of which the machine has only so many.
     "mmap": [(2, 0x4, [0]), (3, 0x1 | 0x2000 | 0x40000, [0])],
     "mprotect": [(2, 0x4, [0])],

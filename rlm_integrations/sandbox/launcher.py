@@ -42,10 +42,14 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 class Starter(Protocol):
     """Starts workers and ends them: the fork server below, or the warm pool of ``pool.py``."""
 
-    def launch(self, worker_end: socket.socket, memory_bytes: int) -> bool:
+    takes_packs: bool
+    """Whether its workers can be given the file of a stored context."""
+
+    def launch(self, worker_end: socket.socket, memory_bytes: int, pack: int | None = None) -> bool:
         """Ask for a worker on ``worker_end``. False if so many were asked for that this one must be asked for again.
 
-        Raises ``SandboxError`` if no worker can be started here.
+        ``pack`` is the descriptor of a file that the worker may read, if it ``takes_packs``. Raises ``SandboxError`` if
+        no worker can be started here.
         """
         ...
 
@@ -65,19 +69,22 @@ class Starter(Protocol):
 class Launcher:
     """Starts workers, for any number of threads. A forked copy of the host, or a lost parent, starts a new one."""
 
+    takes_packs = True
+
     def __init__(self, skip: tuple[str, ...] = ()) -> None:
         self._skip = sum(1 << SKIPPED.index(name) for name in skip)
         self._lock = threading.Lock()
         self._parent: _Parent | None = None
         launchers.add(self)
 
-    def launch(self, worker_end: socket.socket, memory_bytes: int) -> bool:
+    def launch(self, worker_end: socket.socket, memory_bytes: int, pack: int | None = None) -> bool:
         """See ``Starter``."""
+        given = array.array("i", [worker_end.fileno()] if pack is None else [worker_end.fileno(), pack])
         with self._lock:
             for _ in range(2):
                 if self._parent is None:
                     self._parent = _Parent()
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [worker_end.fileno()]))]
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)]
                 try:
                     self._parent.control.sendmsg([REQUEST.pack(memory_bytes, self._skip)], rights)
                     return True

@@ -15,6 +15,7 @@ from typing import Any
 from rlm_integrations.errors import MissingExtra, SandboxError
 from rlm_integrations.ports import IsolationReport
 from rlm_integrations.sandbox.monty_session import MontySession
+from rlm_integrations.sandbox.on_disk import refuse
 from rlm_integrations.sandbox.settings import check_limits, check_names, memory_bytes
 from rlm_integrations.sandbox.waiting import Steps, Wait, adrive, drive
 
@@ -71,6 +72,7 @@ class MontySandbox:
     def _open(self, variables: Mapping[str, Any], functions: Sequence[str]) -> Steps[MontySession]:
         _check_process()
         check_names((*variables, *functions))
+        refuse(variables, "MontySandbox")
         limits = {
             "max_feed_duration_secs": self.timeout_s,
             "max_memory": (yield from memory_bytes(self.memory_mb, variables)),

@@ -26,6 +26,8 @@ class PoolLauncher:
     Job Object first. Works on POSIX too, but there a worker that never looks up outlives a host killed by SIGKILL.
     """
 
+    takes_packs = False
+
     def __init__(self, skip: tuple[str, ...] = ()) -> None:
         self._skip = sum(1 << SKIPPED.index(name) for name in skip)
         self._lock = threading.Lock()
@@ -34,7 +36,7 @@ class PoolLauncher:
         self._stop = weakref.finalize(self, _stop, self._idle, self._taken)
         launchers.add(self)
 
-    def launch(self, worker_end: socket.socket, memory_bytes: int) -> bool:
+    def launch(self, worker_end: socket.socket, memory_bytes: int, pack: int | None = None) -> bool:
         """See ``Starter``."""
         with self._lock:
             self._taken[:] = [process for process in self._taken if process.runs()]

@@ -15,6 +15,7 @@ from rlm_integrations.errors import InvalidInput, SandboxError
 from rlm_integrations.ports import IsolationReport
 from rlm_integrations.sandbox import confine
 from rlm_integrations.sandbox.launcher import Launcher, Starter
+from rlm_integrations.sandbox.on_disk import refuse
 from rlm_integrations.sandbox.pool import PoolLauncher
 from rlm_integrations.sandbox.session import ProcessSession, warn_of
 from rlm_integrations.sandbox.settings import check_limits, check_names, memory_bytes
@@ -29,7 +30,8 @@ class ProcessSandbox:
     """Runs model code in a locked process for each session.
 
     ``timeout_s`` limits one cell; of the time the host takes to serve a sub-call, no more than a millisecond counts.
-    ``memory_mb`` limits the memory of one process (512 plus four times the context, by default).
+    ``memory_mb`` limits the memory of one process (512 plus four times the context, by default; of a context on disk,
+    four times its largest document).
     ``max_output_chars`` is how much of a cell's output is kept. ``isolation="strict"`` refuses to start without
     Landlock and seccomp; ``"auto"`` runs with what there is and logs what is missing, once.
 
@@ -69,6 +71,8 @@ class ProcessSandbox:
     def _open(self, variables: Mapping[str, Any], functions: Sequence[str]) -> Steps[ProcessSession]:
         self._check_isolation()
         check_names((*variables, *functions))
+        if not self._launcher.takes_packs:
+            refuse(variables, f"ProcessSandbox on {sys.platform}")
         session = ProcessSession(
             self._launcher,
             variables,

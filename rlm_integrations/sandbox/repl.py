@@ -11,13 +11,16 @@ from typing import Any, TypeVar
 
 from rlm_integrations.sandbox import trace
 from rlm_integrations.sandbox.builtin_names import cell_builtins, printer
+from rlm_integrations.sandbox.documents import Documents
 from rlm_integrations.sandbox.guards import Facade, visible
 from rlm_integrations.sandbox.modules import PRELOADED
 from rlm_integrations.sandbox.output import Streams, clean
 from rlm_integrations.sandbox.policy import ECHO, compile_cell, compile_plain
 from rlm_integrations.sandbox.search import Index, Passages
 from rlm_integrations.sandbox.stand_ins import event_loop
-from rlm_integrations.sandbox.values import Unsendable, plain
+from rlm_integrations.sandbox.stored_search import StoredIndex
+from rlm_integrations.sandbox.values import Referring, Unsendable, arguments, plain
+from rlm_integrations.sandbox.wire import CANDIDATES
 
 MAX_QUOTES = 1_000
 RESERVE_BYTES = 4 << 20
@@ -60,9 +63,10 @@ class Repl:
         call: Callable[[str, list[Any], dict[str, Any]], Any],
         max_output_chars: int,
         policy: bool = True,
+        reference: Referring | None = None,
     ) -> None:
         """Take what belongs to the session. ``call`` carries a served function's call to the host and returns its
-        outcome."""
+        outcome; ``reference`` tells which arguments it gets as references."""
         namespace = self._namespace
         self._streams.limit = max_output_chars
         self._policy = policy
@@ -71,8 +75,8 @@ class Repl:
             namespace.update({name: sys.modules[name] for name in PRELOADED})
         self._reserve = _memory()
         self._given = variables
-        self._host_names |= {name: self._served(name, call) for name in functions}
-        self._host_names["search"] = _make_search(variables.get("context", ""))
+        self._host_names |= {name: self._served(name, call, reference) for name in functions}
+        self._host_names["search"] = _make_search(variables.get("context", ""), call)
         namespace.update(variables)
         self._answer = namespace["answer"] = {"content": None, "ready": False}
 
@@ -128,11 +132,13 @@ class Repl:
             answer["ready"] = False
             self._final = (plain(answer.get("content")), [])
 
-    def _served(self, name: str, call: Callable[[str, list[Any], dict[str, Any]], Any]) -> Callable[..., Any]:
+    def _served(
+        self, name: str, call: Callable[[str, list[Any], dict[str, Any]], Any], reference: Referring | None
+    ) -> Callable[..., Any]:
         def served(*args: Any, **kwargs: Any) -> Any:
             if self._final is not None:
                 raise SubCallError("FINAL was called in this cell: nothing more is asked for")
-            return call(name, plain(args), plain(kwargs))
+            return call(name, *arguments(args, kwargs, reference))
 
         served.__name__ = served.__qualname__ = name
         return served
@@ -189,11 +195,15 @@ def _memory() -> mmap.mmap | None:
 
 def _short(value: Any) -> str:
     kind = type(value).__name__
-    return f"{kind} of {len(value)}" if isinstance(value, str | list | dict | set | tuple) else kind
+    return f"{kind} of {len(value)}" if isinstance(value, str | list | dict | set | tuple | Documents) else kind
 
 
-def _make_search(context: Any) -> Callable[..., Passages]:
-    index = Index(context)
+def _make_search(context: Any, call: Callable[[str, list[Any], dict[str, Any]], Any]) -> Callable[..., Passages]:
+    index: Index | StoredIndex
+    if isinstance(context, Documents):
+        index = StoredIndex(context, lambda words, limit: call(CANDIDATES, [words, limit], {}))
+    else:
+        index = Index(context)
 
     def search(words: str | Sequence[str], n: int = 5, brief: bool = False) -> Passages:
         return index.search(words, n, brief)

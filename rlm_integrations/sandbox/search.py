@@ -49,6 +49,8 @@ class Passages(list[Passage]):
 class Index:
     """Finds passages of all texts of a context. Costs nothing until the first search."""
 
+    indexed_chars = INDEXED_CHARS
+
     def __init__(self, context: Any) -> None:
         # Of its own, since model code may change the one it has.
         self._context = context.copy() if isinstance(context, list | dict) else context
@@ -65,21 +67,16 @@ class Index:
 
         ``brief``: of each passage only the line or the sentence that matches best.
         """
-        if not isinstance(words, str):
-            words = " ".join(map(str, words))
-        phrases = [phrase for phrase in map(_WORD.findall, words.split()) if phrase]
-        terms = list(dict.fromkeys(chain.from_iterable(phrases)))[:MAX_WORDS]
+        phrases, terms = asked(words)
         if not terms or n < 1:
             return Passages()
         if not self._texts:
             self._split()
-        if sum(len(text) for _, text in self._texts) > INDEXED_CHARS:
+        if sum(len(text) for _, text in self._texts) > self.indexed_chars:
             database = self._indexed(self._candidates(terms))
         else:
             database = self._whole = self._whole or self._indexed(range(len(self._starts)))
-        # What is written as one word, such as a name with a hyphen, is looked for as a phrase.
-        quoted = list(dict.fromkeys(f'"{" ".join(phrase)}"' for phrase in phrases))[:MAX_WORDS]
-        rows = _match(database, " AND ".join(quoted), n) or _match(database, " OR ".join(quoted), n)
+        rows = _match(database, " AND ".join(phrases), n) or _match(database, " OR ".join(phrases), n)
         found = Passages(map(self._passage, rows))
         return Passages(_best_part(passage, terms) for passage in found) if brief else found
 
@@ -165,6 +162,16 @@ class Index:
             if row + 1 == end:
                 return
             at = text.find(stem, self._starts[row + 1])
+
+
+def asked(words: str | Sequence[str]) -> tuple[list[str], list[str]]:
+    """The phrases of a search, quoted, and its words; of each at most ``MAX_WORDS``."""
+    if not isinstance(words, str):
+        words = " ".join(map(str, words))
+    phrases = [phrase for phrase in map(_WORD.findall, words.split()) if phrase]
+    # What is written as one word, such as a name with a hyphen, is looked for as a phrase.
+    quoted = dict.fromkeys(f'"{" ".join(phrase)}"' for phrase in phrases)
+    return list(quoted)[:MAX_WORDS], list(dict.fromkeys(chain.from_iterable(phrases)))[:MAX_WORDS]
 
 
 def _told(metadata: Mapping[str, Any]) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from rlm_integrations.errors import InvalidInput, SandboxError, WireError
 from rlm_integrations.ports import CellOutput, Final, Resume, Run, SubCall
 from rlm_integrations.sandbox import wire
 from rlm_integrations.sandbox.launcher import Starter
+from rlm_integrations.sandbox.on_disk import OnDisk, asked_for, is_on_disk
 from rlm_integrations.sandbox.output import clean, cut
 from rlm_integrations.sandbox.settings import size_of
 from rlm_integrations.sandbox.turns import OneAtATime
-from rlm_integrations.sandbox.waiting import Steps, adrive, drive
+from rlm_integrations.sandbox.waiting import Steps, Work, adrive, drive
 from rlm_integrations.sandbox.watchdog import watched
 from rlm_integrations.sandbox.worker_end import Lost, WorkerEnd
 
@@ -25,11 +28,15 @@ __all__ = ["ProcessSession", "warn_of"]
 logger = logging.getLogger(__name__)
 _warned: set[str] = set()
 
+T = TypeVar("T")
+
 MAX_RESTARTS = 3
 MAX_SOURCE_BYTES = 200_000
 # What a tool may return to model code; a larger one fails there before it fills the worker's memory.
 MAX_ANSWER_BYTES = 64 << 20
 CHARGED_PER_CALL_S = 0.001
+# Searches of an index on disk take the host's time, but nobody's budget: past this, all of it is the cell's.
+FREE_SEARCH_S = 60.0
 
 
 class ProcessSession(OneAtATime):
@@ -51,12 +58,14 @@ class ProcessSession(OneAtATime):
         self._launcher, self._variables, self._functions = launcher, dict(variables), list(functions)
         self._timeout_s, self._memory_bytes, self._max_output_chars = timeout_s, memory_bytes, max_output_chars
         self._strict, self._policy = strict, policy
+        self._disk = OnDisk(variables) if any(map(is_on_disk, variables.values())) else None
         self._cell: str | None = None
-        self._left_s = self._called = 0.0
+        self._left_s = self._called = self._searched_s = 0.0
+        self._until = math.inf
         self._restarts = 0
         self._note = ""
         self.layers: Mapping[str, str | None] = {}
-        self._worker: WorkerEnd | None = WorkerEnd(launcher, memory_bytes)
+        self._worker: WorkerEnd | None = WorkerEnd(launcher, memory_bytes, self._disk)
 
     def advance(self, step: Run | Resume) -> SubCall | CellOutput:
         """Carry out a step; blocks."""
@@ -92,7 +101,7 @@ class ProcessSession(OneAtATime):
             self._restart(how)
             self._note = f"{how}, and all variables with it; `context` is in place"
         if self._worker is None:
-            self._worker = WorkerEnd(self._launcher, self._memory_bytes)
+            self._worker = WorkerEnd(self._launcher, self._memory_bytes, self._disk)
         worker = self._worker
         try:
             yield from worker.start(self._opening(), self._variables)
@@ -127,6 +136,8 @@ class ProcessSession(OneAtATime):
             raise SandboxError(
                 "the session is closed" if self._closed else "a Resume came while no sub-call waits for one"
             )
+        # What is limited there is a whole run, in which the host's time counts.
+        self._until = math.inf if step.timeout_s is None else time.monotonic() + step.timeout_s
         with self._turn():
             if isinstance(step, Run):
                 if len(step.code.encode("utf-8", "replace")) > MAX_SOURCE_BYTES:
@@ -134,15 +145,14 @@ class ProcessSession(OneAtATime):
                 yield from self.start()
                 self._cell = secrets.token_hex(16)
                 self._left_s = self._limit_s = min(self._timeout_s, step.timeout_s or self._timeout_s)
+                self._searched_s = 0.0
                 message: dict[str, Any] = {"type": "run", "cell": self._cell, "code": step.code}
             else:
                 # The host's time is not the cell's; but calls without end must come to an end.
                 self._left_s -= min(time.monotonic() - self._called, CHARGED_PER_CALL_S)
                 if step.timeout_s is not None:
                     self._left_s = min(self._left_s, step.timeout_s)
-                message = {"type": "resume", "error": step.error, "value": None, "apart": False}
-                if step.error is None:
-                    message["value"] = step.value
+                message = _resume(step.value, step.error)
             try:
                 return (yield from self._bounded(self._exchange(message)))
             except (Lost, WireError) as lost:
@@ -154,6 +164,39 @@ class ProcessSession(OneAtATime):
                 return CellOutput("", told, restarted=True)
 
     def _exchange(self, message: dict[str, Any]) -> Steps[SubCall | CellOutput]:
+        """Send ``message`` and give what comes of it; what only the session can answer, it answers."""
+        while True:
+            answer = yield from self._answer(message)
+            if isinstance(answer, wire.Done):
+                self._cell = None
+                return self._output(answer)
+            self._called = time.monotonic()
+            if answer.name == wire.CANDIDATES and self._disk is not None and self._disk.has_index:
+                message = yield from self._candidates(self._disk, *asked_for(answer))
+                continue
+            if answer.name not in self._functions:
+                raise WireError("a call of a function that was not offered")
+            args, kwargs = answer.args, answer.kwargs
+            if answer.references and self._disk is not None:
+                read = yield from _work(partial(self._disk.read, answer))
+                if isinstance(read, str):
+                    self._left_s = min(self._left_s - CHARGED_PER_CALL_S, self._until - time.monotonic())
+                    message = _resume(error=read)
+                    continue
+                args, kwargs = read
+                self._called = time.monotonic()
+            return SubCall(answer.name, tuple(args), kwargs)
+
+    def _candidates(self, disk: OnDisk, words: list[str], limit: int) -> Steps[dict[str, Any]]:
+        found = yield from _work(partial(disk.candidates, words, limit, self._until - self._called))
+        now = time.monotonic()
+        spent_s = now - self._called
+        self._searched_s += spent_s
+        self._left_s -= spent_s if self._searched_s > FREE_SEARCH_S else min(spent_s, CHARGED_PER_CALL_S)
+        self._left_s = min(self._left_s, self._until - now)
+        return _resume(error=found) if isinstance(found, str) else _resume(found)
+
+    def _answer(self, message: dict[str, Any]) -> Steps[wire.Call | wire.Done]:
         worker = self._worker
         assert worker is not None
         apart, data = yield from _packed(message)
@@ -171,13 +214,7 @@ class ProcessSession(OneAtATime):
             raise WireError("a frame out of order")
         if answer.cell != self._cell:
             raise WireError("a frame of another cell")
-        if isinstance(answer, wire.Call):
-            if answer.name not in self._functions:
-                raise WireError("a call of a function that was not offered")
-            self._called = time.monotonic()
-            return SubCall(answer.name, tuple(answer.args), answer.kwargs)
-        self._cell = None
-        return self._output(answer)
+        return answer
 
     def _bounded(self, steps: Steps[SubCall | CellOutput]) -> Steps[SubCall | CellOutput]:
         """``steps``, in which the worker's memory is looked at where its system does not bound it."""
@@ -242,6 +279,13 @@ def _packed(message: Mapping[str, Any]) -> Steps[tuple[bool, bytes]]:
 
 
 def _refusal(reason: str) -> bytes:
-    return wire.frame(
-        {"type": "resume", "error": f"the answer can't be passed on: {reason}", "value": None, "apart": False}
-    )
+    return wire.frame(_resume(error=f"the answer can't be passed on: {reason}"))
+
+
+def _resume(value: Any = None, error: str | None = None) -> dict[str, Any]:
+    return {"type": "resume", "error": error, "value": value if error is None else None, "apart": False}
+
+
+def _work(function: Callable[[], T]) -> Steps[T]:
+    result: T = yield Work(function)
+    return result

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlm_integrations.context import Document
 from rlm_integrations.errors import InvalidInput
+from rlm_integrations.sandbox.on_disk import bytes_of, is_on_disk
 from rlm_integrations.sandbox.waiting import Steps, Wait
 
 BASE_MEMORY_MB = 512
@@ -39,10 +40,15 @@ def check_names(names: Iterable[object]) -> None:
 
 
 def memory_bytes(memory_mb: float | None, variables: Mapping[str, Any]) -> Steps[int]:
-    """The limit in bytes: what was asked for, or 512 MB and four times the variables."""
+    """The limit in bytes: what was asked for, or 512 MB and four times the variables.
+
+    Of a variable on disk as much is counted as is read of it at once.
+    """
     if memory_mb is not None:
         return int(memory_mb * (1 << 20))
-    return (BASE_MEMORY_MB << 20) + 4 * (yield from size_of(list(variables.values())))
+    sent = [value for value in variables.values() if not is_on_disk(value)]
+    size = sum(map(bytes_of, variables.values()))
+    return (BASE_MEMORY_MB << 20) + 4 * (size + (yield from size_of(sent)))
 
 
 def size_of(value: Any) -> Steps[int]:

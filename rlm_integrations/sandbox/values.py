@@ -5,20 +5,25 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import date, time, timedelta
 from enum import Enum
 from typing import Any
 
 from rlm_integrations.context import Document
+from rlm_integrations.sandbox.documents import Documents
 from rlm_integrations.sandbox.guards import Facade
-from rlm_integrations.sandbox.wire import MAX_DEPTH, MAX_FRAME_BYTES
+from rlm_integrations.sandbox.wire import MAX_DEPTH, MAX_FRAME_BYTES, Reference
 
 MAX_ITEMS = 200_000
 MAX_CHARS = MAX_FRAME_BYTES - (64 << 10)
 MAX_INT_BITS = 14_000
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+# Tells of a value which documents it stands for; None for one that is to be sent itself.
+Referring = Callable[[Any], Reference | None]
 
 
 class Unsendable(ValueError):
@@ -34,14 +39,25 @@ def plain(value: Any) -> Any:
     return Conversion().convert(value, 0)
 
 
+def arguments(
+    args: Sequence[Any], kwargs: Mapping[str, Any], reference: Referring | None = None
+) -> tuple[list[Any], dict[str, Any]]:
+    """Those of a call, as ``plain`` values. Raises ``Unsendable`` past a limit for all of them together."""
+    conversion = Conversion(reference)
+    return [conversion.convert(value, 1) for value in args], conversion.mapping(kwargs, 0)
+
+
 class Conversion:
     """One conversion, which counts what it has seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, reference: Referring | None = None) -> None:
         self.items = self.chars = 0
+        self._reference = reference
 
     def convert(self, value: Any, depth: int) -> Any:
         kind = type(value)
+        if self._reference is not None and (reference := self._reference(value)) is not None:
+            return reference
         self.items += 1 if kind is not Document else 5
         if self.items > MAX_ITEMS:
             raise Unsendable(f"the value has more than {MAX_ITEMS:,} items: pass a smaller one, or in several pieces")
@@ -80,7 +96,9 @@ class Conversion:
                 value = sorted(value)
             except TypeError:
                 value = list(value)
-        if isinstance(value, list | tuple | deque | range | type({}.keys()) | type({}.values()) | type({}.items())):
+        if isinstance(
+            value, Documents | list | tuple | deque | range | type({}.keys()) | type({}.values()) | type({}.items())
+        ):
             items: Iterable[Any] = value
             return [self.convert(item, depth + 1) for item in items]
         if isinstance(value, bytes | bytearray | memoryview):

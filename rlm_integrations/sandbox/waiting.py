@@ -1,18 +1,20 @@
-"""The one thing a session can't do by itself: wait. Its steps are a generator that yields a ``Wait`` and is sent
-whether the time came; two drivers of a few lines each do the waiting, one blocks and one awaits."""
+"""What a session can't do by itself: wait, and work that takes its time. Its steps are a generator that yields a
+``Wait`` and is sent whether the time came, or a ``Work`` and is sent what came of it; two drivers of a few lines each
+do the waiting, one blocks and one awaits."""
 
 from __future__ import annotations
 
 import asyncio
 import select
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from rlm_integrations.engine.drivers import in_thread
 from rlm_integrations.sandbox.spin import is_ready_soon
 
-__all__ = ["Steps", "Wait", "adrive", "drive"]
+__all__ = ["Steps", "Wait", "Work", "adrive", "drive"]
 
 T = TypeVar("T")
 LOOK_S = 0.005
@@ -30,15 +32,25 @@ class Wait:
     write: bool = False
 
 
-Steps = Generator[Wait, bool, T]
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Call ``function``, which may take longer than an event loop can wait: there it runs in a thread of its own.
+
+    What it raises ends the steps.
+    """
+
+    function: Callable[[], Any]
+
+
+Steps = Generator[Wait | Work, Any, T]
 
 
 def drive(steps: Steps[T]) -> T:
     """Carry out ``steps``, blocking."""
     try:
-        wait = next(steps)
+        step = next(steps)
         while True:
-            wait = steps.send(_block(wait))
+            step = steps.send(step.function() if isinstance(step, Work) else _block(step))
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -49,9 +61,9 @@ def drive(steps: Steps[T]) -> T:
 async def adrive(steps: Steps[T]) -> T:
     """Carry out ``steps`` without blocking the event loop."""
     try:
-        wait = next(steps)
+        step = next(steps)
         while True:
-            wait = steps.send(await _await(wait))
+            step = steps.send(await (in_thread(step.function) if isinstance(step, Work) else _await(step)))
     except StopIteration as stop:
         result: T = stop.value
         return result

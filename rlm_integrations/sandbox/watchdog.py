@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from rlm_integrations.sandbox.waiting import Steps
+from rlm_integrations.sandbox.waiting import Steps, Work
 
 __all__ = ["Watchdog", "is_needed", "watched"]
 
@@ -56,6 +56,9 @@ def watched(steps: Steps[T], check: Callable[[], None]) -> Steps[T]:
     try:
         wait = next(steps)
         while True:
+            if isinstance(wait, Work):
+                wait = steps.send((yield wait))
+                continue
             turn = min(wait.deadline, time.monotonic() + INTERVAL_S)
             if wait.descriptor is None:
                 turn = wait.deadline

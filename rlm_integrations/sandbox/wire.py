@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,12 +24,29 @@ CHUNK_CHARS = 1 << 20
 # Longer strings travel as raw UTF-8 in frames of their own, so that no side holds them a second time.
 LONG_CHARS = 1 << 16
 LARGE_VALUES = 2_000
+NUMBERS_A_FRAME = 2_000
+# The name of the call with which a worker asks for the places where words stand, the best of them up to a number; no
+# source can spell it.
+CANDIDATES = ".candidates"
+MAX_TERMS, MAX_TERM_CHARS, MAX_PLACES = 40, 100, 2_000
+MAX_NUMBER = 1 << 48
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # A string, or what begins or parts values. Possessive, so that no frame makes the search remember where it could turn.
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[,\[{]')
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _QUOTE = ord('"')
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Documents of the session's stored context, by their numbers: ``many`` in a sequence, or a single one."""
+
+    numbers: range | tuple[int, ...]
+    many: bool
+
+
+Check = Callable[[Reference], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +65,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Model code called a host function."""
+    """Model code called a host function. ``references`` are those that stand anywhere among its arguments."""
 
     cell: str
     name: str
     args: list[Any]
     kwargs: dict[str, Any]
+    references: list[Reference] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +124,28 @@ def tagged(value: Any, apart: list[Any] | None = None) -> Any:
         return {str(key): tagged(item, apart) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [tagged(item, apart) for item in value]
+    if kind is Reference:
+        return {"$": "stored", "many": value.many, **numbers(value.numbers)}
     return value
+
+
+def numbers(numbers: range | tuple[int, ...]) -> dict[str, Any]:
+    """Numbers of documents in JSON, as ``numbers_of`` takes them."""
+    if type(numbers) is range:
+        return {"range": [numbers.start, numbers.stop, numbers.step]}
+    return {"numbers": list(numbers)}
+
+
+def numbers_of(told: Mapping[Any, Any]) -> range | tuple[int, ...]:
+    """The inverse of ``numbers``. Raises ``WireError`` for anything else."""
+    match told:
+        case {"range": [int() as start, int() as stop, int() as step], **rest} if not rest and step:
+            if all(type(bound) is int and abs(bound) < MAX_NUMBER for bound in (start, stop, step)):
+                return range(start, stop, step)
+        case {"numbers": list() as numbers, **rest} if not rest:
+            if all(type(number) is int for number in numbers):
+                return tuple(numbers)
+    raise WireError("malformed numbers of documents in a frame")
 
 
 def is_large(value: Any) -> bool:
@@ -122,15 +161,18 @@ def is_large(value: Any) -> bool:
     return False
 
 
-def untagged(value: Any, apart: Iterable[Any] = ()) -> Any:
-    """The inverse of ``tagged``. Raises ``WireError`` for a tag that is not well-formed."""
+def untagged(value: Any, apart: Iterable[Any] = (), check: Check | None = None) -> Any:
+    """The inverse of ``tagged``. Raises ``WireError`` for a tag that is not well-formed.
+
+    References are given to ``check``, which raises ``WireError`` for one that may not be made. Without it, none may.
+    """
     kind = type(value)
     if kind is list:
-        return [item if type(item) is str else untagged(item, apart) for item in value]
+        return [item if type(item) is str else untagged(item, apart, check) for item in value]
     if kind is not dict:
         return value
     if "$" not in value:
-        return {key: item if type(item) is str else untagged(item, apart) for key, item in value.items()}
+        return {key: item if type(item) is str else untagged(item, apart, check) for key, item in value.items()}
     match value:
         case {"$": "apart", **rest} if not rest:
             for part in apart:
@@ -138,18 +180,23 @@ def untagged(value: Any, apart: Iterable[Any] = ()) -> Any:
         case {"$": "document", "text": text, "id": str() | None as id, "metadata": dict() as metadata, **rest} if (
             not rest
         ):
-            text = untagged(text, apart)
-            metadata = untagged(metadata, apart)
+            text = untagged(text, apart, check)
+            metadata = untagged(metadata, apart, check)
             if type(text) is str and type(metadata) is dict:
                 return Document(text, id=id, metadata=metadata)
         case {"$": "dict", "items": list() as items, **rest} if not rest:
             if all(type(item) is list and len(item) == 2 and type(item[0]) is str for item in items):
-                return {key: untagged(item, apart) for key, item in items}
+                return {key: untagged(item, apart, check) for key, item in items}
+        case {"$": "stored", "many": bool() as many, **told} if check is not None:
+            reference = Reference(numbers_of(told), many)
+            if many or len(reference.numbers) == 1:
+                check(reference)
+                return reference
     raise WireError("a malformed tag in a frame")
 
 
-def parse(body: bytes | bytearray) -> Hello | Ready | Call | Done:
-    """A worker's message with every type checked."""
+def parse(body: bytes | bytearray, check: Check | None = None) -> Hello | Ready | Call | Done:
+    """A worker's message with every type checked; ``check`` is for references among the arguments of a call."""
     message = _loads_untrusted(body)
     match message:
         case {"type": "done", "cell": str() as cell, "stdout": str() as stdout, "error": str() | None as error, **rest}:
@@ -160,9 +207,10 @@ def parse(body: bytes | bytearray) -> Hello | Ready | Call | Done:
                     if all(type(quote) is str for quote in quotes):
                         return Done(cell, stdout, error, (_decoded(value), quotes), spent)
         case {"type": "call", "cell": str() as cell, "name": str() as name, "args": list() as args, "kwargs": kwargs}:
-            kwargs = _decoded(kwargs)
+            references: list[Reference] = []
+            kwargs = _decoded(kwargs, _noting(references, check))
             if type(kwargs) is dict:
-                return Call(cell, name, _decoded(args), kwargs)
+                return Call(cell, name, _decoded(args, _noting(references, check)), kwargs, references)
         case {"type": "hello", "pid": int() as pid} if type(pid) is int and pid > 1:
             return Hello(pid)
         case {"type": "ready", "layers": dict() as layers}:
@@ -171,9 +219,21 @@ def parse(body: bytes | bytearray) -> Hello | Ready | Call | Done:
     raise WireError("a frame that is no message")
 
 
-def _decoded(value: Any) -> Any:
+def _noting(references: list[Reference], check: Check | None) -> Check | None:
+    """``check``, which also notes what it let pass."""
+    if check is None:
+        return None
+
+    def note(reference: Reference) -> None:
+        check(reference)
+        references.append(reference)
+
+    return note
+
+
+def _decoded(value: Any, check: Check | None = None) -> Any:
     try:
-        value = untagged(value)
+        value = untagged(value, (), check)
     except RecursionError:
         raise WireError("a frame nested too deeply") from None
     # The arguments of a call are a list of values, each of which may be that deep.

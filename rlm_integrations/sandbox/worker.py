@@ -12,11 +12,13 @@ from types import MappingProxyType
 from typing import Any
 
 from rlm_integrations.sandbox import confine, modules, wire
+from rlm_integrations.sandbox.references import References, opened
 from rlm_integrations.sandbox.repl import Repl, SubCallError
 from rlm_integrations.sandbox.spin import is_ready_soon
 from rlm_integrations.sandbox.values import MAX_CHARS, Unsendable
+from rlm_integrations.stored.pack import Pack
 
-CONNECTION = 3
+CONNECTION, PACK = 3, 4
 SEED = 0
 WARM_UP_TIMES = 10
 WARM_UP = ("n = len('text')\nfor i in range(3):\n    n += i\nprint(f'{n}')\nFINAL(n)", "1 / 0")
@@ -116,12 +118,16 @@ def _serve(host: _Host, repl: Repl, layers: dict[str, str | None]) -> None:
 def _begin(host: _Host, repl: Repl, layers: dict[str, str | None]) -> None:
     opening = host.message()
     variables = {name: host.value() for name in opening["variables"]}
-    repl.begin(variables, opening["functions"], host.call, opening["max_output_chars"], policy=opening["policy"])
+    reference = host.references.of if host.references is not None else None
+    limit, policy = opening["max_output_chars"], opening["policy"]
+    repl.begin(variables, opening["functions"], host.call, limit, policy=policy, reference=reference)
     host.send({"type": "ready", "layers": layers})
 
 
 class _Host:
     """The worker's end of the wire."""
+
+    references: References | None = None
 
     def __init__(self, connection: int) -> None:
         self.cell = ""
@@ -137,7 +143,23 @@ class _Host:
 
     def value(self) -> Any:
         """What the host delivers: a shape, then parts in batches; what is long or large comes before its batch."""
-        return self._container(self.message()["shape"])
+        message = self.message()
+        return self._stored(message) if message["shape"] == "stored" else self._container(message["shape"])
+
+    def _stored(self, told: dict[str, Any]) -> Any:
+        """A value that stands in the file which this worker was given."""
+        if told["numbers"] is not None:
+            numbers = wire.numbers_of(told["numbers"])
+        else:
+            numbers = tuple(number for some in iter(self._numbers, None) for number in some)
+        pack = Pack(PACK, told["documents"], told["table"])
+        if told["kind"] in ("documents", "document"):
+            self.references = References(pack)
+        return opened(pack, told["kind"], numbers)
+
+    def _numbers(self) -> list[int] | None:
+        numbers: list[int] | None = wire.loads(self._frame()[1])
+        return numbers
 
     def _container(self, shape: str) -> Any:
         whole: Any = {} if shape == "dict" else []

@@ -14,6 +14,7 @@ from typing import Any
 from rlm_integrations.errors import SandboxError, WireError
 from rlm_integrations.sandbox import wire
 from rlm_integrations.sandbox.launcher import Starter
+from rlm_integrations.sandbox.on_disk import OnDisk, is_on_disk
 from rlm_integrations.sandbox.waiting import Steps, Wait
 from rlm_integrations.sandbox.watchdog import Watchdog, is_needed
 
@@ -36,8 +37,8 @@ class Lost(Exception):
 class WorkerEnd:
     """The host's end of one worker."""
 
-    def __init__(self, launcher: Starter, memory_bytes: int) -> None:
-        self._launcher, self._memory_bytes = launcher, memory_bytes
+    def __init__(self, launcher: Starter, memory_bytes: int, disk: OnDisk | None = None) -> None:
+        self._launcher, self._memory_bytes, self._disk = launcher, memory_bytes, disk
         try:
             self._socket, self._worker_end = socket.socketpair()
         except OSError as error:
@@ -56,7 +57,8 @@ class WorkerEnd:
     def _launch(self) -> bool:
         """Ask for the process; False if the request does not fit in right now."""
         try:
-            launched = self._launcher.launch(self._worker_end, self._memory_bytes)
+            pack = self._disk.fd if self._disk is not None else None
+            launched = self._launcher.launch(self._worker_end, self._memory_bytes, pack)
         except BaseException:
             self.close()
             raise
@@ -81,8 +83,10 @@ class WorkerEnd:
             self._worker_end.close()
             yield from self.send(wire.frame(opening), deadline, late)
             for value in variables.values():
-                yield from self.deliver(value, Lost("did not take its variables"))
-            ready = yield from self.receive(time.monotonic() + START_S, late)
+                yield from self._give(value, Lost("did not take its variables"))
+            # What is in a file is read only now.
+            size = 0 if self._disk is None else self._disk.size
+            ready = yield from self.receive(time.monotonic() + START_S + size / DELIVERY_BYTES_PER_S, late)
         except WireError as error:
             raise Lost(f"sent {error}") from None
         if not isinstance(ready, wire.Ready):
@@ -92,6 +96,14 @@ class WorkerEnd:
             watchdog = Watchdog(hello.pid)
             self.layers = {**ready.layers, "memory_watchdog": watchdog.reason}
             self.watchdog = watchdog if watchdog.reason is None else None
+
+    def _give(self, value: Any, late: Lost) -> Steps[None]:
+        if self._disk is None or not is_on_disk(value):
+            yield from self.deliver(value, late)
+            return
+        for data in self._disk.frames(value):
+            yield from self.send(data, time.monotonic() + START_S, late)
+            yield Wait()
 
     def deliver(self, value: Any, late: Lost, deadline: float | None = None) -> Steps[None]:
         """Send ``value`` in pieces, with turns for others in between; each by ``deadline``, or in a time of its own."""
@@ -151,7 +163,7 @@ class WorkerEnd:
             if not data:
                 raise Lost("died (out of memory, or a crash in native code)")
             self._reader.feed(data)
-        return wire.parse(body)
+        return wire.parse(body, self._disk.check if self._disk is not None else None)
 
     def _read(self, handles: bool) -> bytes:
         if not handles or not hasattr(socket, "recv_fds"):

@@ -1,7 +1,8 @@
 """The prepared parent: imports everything once, then forks a worker for each request, in about a millisecond.
 
 Run as a script, ``python -P -s -S -B zygote.py CONTROL DIRECTORY...``. A request on the control socket is the worker's
-memory limit in 8 bytes, the layers it leaves out, and its socket; a request without a socket names a worker to end.
+memory limit in 8 bytes, the layers it leaves out, its socket, and a file to read if its context lies on disk; a request
+without a socket names a worker to end.
 When the control socket closes, the host is gone or done: all workers are killed and reaped. It has a single thread,
 so that a fork is safe and that its end, not a thread's, ends the workers.
 
@@ -21,6 +22,9 @@ import sys
 import types
 from typing import TYPE_CHECKING
 
+if sys.platform != "win32":
+    import fcntl
+
 if TYPE_CHECKING:
     from rlm_integrations.sandbox.repl import Repl
 
@@ -37,6 +41,8 @@ SKIPPED = (
 )
 
 POOLED = "pooled"
+# Any number that is neither a place of a worker's descriptors nor a high one.
+ABOVE = 16
 
 
 def main() -> None:
@@ -91,20 +97,21 @@ def serve(control: socket.socket, repl: Repl) -> None:
             _reap(workers)
         if control.fileno() not in ready:
             continue
-        request, sockets, _, _ = socket.recv_fds(control, REQUEST.size, 1)
+        request, given, _, _ = socket.recv_fds(control, REQUEST.size, 2)
         if len(request) < REQUEST.size:
             break
         memory_bytes, skip = REQUEST.unpack(request)
-        if not sockets:
+        if not given:
             if (pid := memory_bytes) in workers:
                 os.kill(pid, signal.SIGKILL)
             continue
         pid = os.fork()
         if pid == 0:
-            _become_worker(sockets[0])
+            _become_worker(given)
             worker.main(memory_bytes, me, repl, tuple(name for bit, name in enumerate(SKIPPED) if skip >> bit & 1))
         workers.add(pid)
-        os.close(sockets[0])
+        for descriptor in given:
+            os.close(descriptor)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
@@ -116,9 +123,9 @@ def prepare(directories: list[str]) -> None:
     """Make the package importable without running its ``__init__``, which is the host's business."""
     package, *others = directories
     sys.path[:0] = others
-    for name, path in (("rlm_integrations", package), ("rlm_integrations.sandbox", os.path.join(package, "sandbox"))):
+    for name in ("rlm_integrations", "rlm_integrations.sandbox", "rlm_integrations.stored"):
         module = types.ModuleType(name)
-        module.__path__ = [path]
+        module.__path__ = [os.path.join(package, *name.split(".")[1:])]
         sys.modules[name] = module
 
 
@@ -128,13 +135,14 @@ def _reap(workers: set[int]) -> None:
             workers.discard(pid)
 
 
-def _become_worker(connection: int) -> None:
+def _become_worker(given: list[int]) -> None:
+    """Have what was given, the connection and perhaps a pack, at 3 and 4, and nothing else."""
     signal.set_wakeup_fd(-1)
-    if connection == 3:
-        os.closerange(4, 256)
-        return
-    os.dup2(connection, 3)
-    os.closerange(4, 256)
+    # Copies above all numbers in question first: what was given may stand where another one goes.
+    copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, ABOVE) for descriptor in given]
+    for place, copy in enumerate(copies, 3):
+        os.dup2(copy, place)
+    os.closerange(3 + len(given), 256)
 
 
 if __name__ == "__main__":

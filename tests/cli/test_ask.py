@@ -212,6 +212,37 @@ def test_documents_are_kept_only_with_the_run(rlm: Callable[..., Any], docs: Pat
     assert Trajectory.load(tmp_path / "one").context is None
 
 
+def test_documents_may_stay_on_disk(rlm: Callable[..., Any], docs: Path, tmp_path: Path) -> None:
+    look = "```python\nprint(context, context[0])\n```"
+    for options in ([], ["--index", tmp_path / "index"], ["--index", tmp_path / "index"]):
+        ended = rlm("ask", QUESTION, docs, "--lazy", *options, model=[look, ANSWER])
+        assert (ended.code, ended.out.splitlines()[0]) == (0, "answer: 8443")
+        assert "1 document on disk" in ended.err
+        assert f'evidence: servers.txt, characters 9 to 49: "{QUOTE}"' in ended.out
+    assert len([path for path in (tmp_path / "index").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_run_over_documents_on_disk_goes_on_over_them(rlm: Callable[..., Any], docs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run.jsonl"
+    asked = rlm("ask", QUESTION, docs, "--lazy", "--save", run, model=[LOOK])
+    assert asked.code != 0
+    went_on = rlm("resume", run, docs, "--lazy", model=[ANSWER])
+    assert (went_on.code, went_on.out.splitlines()[0]) == (0, "answer: 8443")
+
+
+def test_what_does_not_go_with_documents_on_disk_is_refused(rlm: Callable[..., Any], docs: Path) -> None:
+    for argv, reason in (
+        ([docs, "-", "--lazy"], "--lazy takes files and folders, not stdin"),
+        ([docs, "--index", "there"], "pass --lazy with it"),
+        ([docs, "--lazy", "--index", docs], "would be read as documents"),
+        ([docs, "--lazy", "--save", "run.jsonl", "--include-context"], "these are on disk"),
+        (["missing", "--lazy"], "no file or folder 'missing'"),
+    ):
+        ended = rlm("ask", QUESTION, *argv, model=[])
+        assert (ended.code, ended.out) == (2, "")
+        assert reason in ended.err
+
+
 def test_what_a_file_held_is_kept_where_nothing_was_run(rlm: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     path.write_text("an earlier run")

@@ -24,6 +24,7 @@ def hasty() -> Any:
         yield sandbox
 
 
+@pytest.mark.alone
 def test_a_cell_past_its_time_is_stopped_and_the_session_goes_on(hasty: ProcessSandbox, run_in: Any) -> None:
     session = hasty.open({"context": "text"}, [])
     run_in(session, "x = 1")
@@ -247,6 +248,7 @@ def test_many_threads_open_sessions_at_once(sandbox: ProcessSandbox) -> None:
 ROWS = [{"n": number, "name": f"row {number}"} for number in range(100_000)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("context", "printed"),
     [("0123456789" * 3_000_000, "30000000"), (ROWS, "100000"), ({"rows": ROWS}, "1"), ([[ROWS]], "1")],

@@ -2,8 +2,9 @@
 filter is run for both machines by a small interpreter of classic BPF.
 
     read write                    the worker's connection and what stands below it (/dev/null); no other descriptor
+    pread64                       the file of a context on disk, which has a place of its own, and no other descriptor
     poll (ppoll)                  readiness of a descriptor
-    mmap mprotect                 private memory that is not executable; of no file, as there is none
+    mmap mprotect                 private memory that is not executable; of no file but the one it may read anyway
     munmap mremap brk             its own memory
     madvise                       MADV_DONTNEED and MADV_FREE
     futex                         wait and wake; no priority inheritance
@@ -110,13 +111,13 @@ def test_exactly_the_listed_calls_get_through(sandbox: ProcessSandbox, native: d
     skipped = {native[name] for name in ENDING} | PAST_FILTERS
     code = f"print(json.dumps({{n: errno(n) for n in range({len(NUMBERS)}) if n not in {skipped!r}}}))"
     through = {int(number) for number, error in probe(sandbox, code).items() if error != 1}
-    # With zeros for arguments ``madvise`` gives advice that is not on the list.
-    assert through | {native["madvise"]} == set(native.values()) - skipped
+    # With zeros for arguments ``madvise`` gives advice that is not on the list, and ``pread64`` reads the input.
+    assert through | {native["madvise"], native["pread64"]} == set(native.values()) - skipped
 
 
 def test_the_filter_allows_what_is_listed_and_refuses_all_other_numbers(machine: str) -> None:
     listed = confine._MACHINES[machine][2]
-    good = {"madvise": (0, 0, 4)}
+    good = {"madvise": (0, 0, 4), "pread64": (4,)}
     allowed = {number for name, number in listed.items() if verdict(machine, number, *good.get(name, ())) == ALLOW}
     assert allowed == set(listed.values())
     others = {*NUMBERS, *range(X32, X32 + 600), 2**32 - 1} - allowed
@@ -132,6 +133,9 @@ ARGUMENTS = [
     ("read", (3,), (4,)),
     ("read", (0,), (408,)),
     ("write", (3,), (2**32 - 1,)),
+    ("pread64", (4,), (3,)),
+    ("pread64", (4,), (5,)),
+    ("pread64", (4,), (2**32 - 1,)),
     ("mmap", (0, 4096, 3, 0x22), (0, 4096, 7, 0x22)),
     ("mmap", (0, 4096, 0, 0x20022), (0, 4096, 4, 0x22)),
     ("mmap", (0, 4096, 3, 0x4022), (0, 4096, 3, 0x21)),

@@ -11,7 +11,7 @@ import pytest
 
 from rlm_integrations.sandbox import ProcessSandbox, watchdog
 from rlm_integrations.sandbox.launcher import Launcher
-from rlm_integrations.sandbox.waiting import Wait
+from rlm_integrations.sandbox.waiting import Wait, Work, drive
 from rlm_integrations.sandbox.watchdog import Watchdog, is_needed, watched
 from tests.sandbox.conftest import run_cell
 
@@ -113,3 +113,10 @@ def test_a_long_wait_is_cut_into_looks_and_ends_when_it_would_have_ended() -> No
     with pytest.raises(StopIteration, match="done"):
         turns.send(False)
     assert results == [True, False]
+
+
+def test_work_of_the_host_is_carried_out_between_looks() -> None:
+    def steps() -> Any:
+        return [(yield Work(lambda: "done")), (yield Wait()), (yield Work(lambda: "again"))]
+
+    assert drive(watched(steps(), lambda: None)) == ["done", True, "again"]

@@ -45,7 +45,8 @@ class Peer:
         """What every well-behaved worker does up to its first cell."""
         self.send({"type": "hello", "pid": 2})
         for _ in self.take()["variables"]:
-            self.take()
+            if self.take()["shape"] == "stored":
+                continue
             while self.take() is not None:
                 pass
         self.send({"type": "ready", "layers": {}})
@@ -75,7 +76,9 @@ class Stage:
     def __init__(self, *workers: Worker) -> None:
         self.workers, self.threads = list(workers), list[threading.Thread]()
 
-    def launch(self, end: socket.socket, memory_bytes: int) -> bool:
+    takes_packs = True
+
+    def launch(self, end: socket.socket, memory_bytes: int, pack: int | None = None) -> bool:
         thread = threading.Thread(target=self._play, args=[self.workers.pop(0), end.dup()])
         thread.start()
         self.threads.append(thread)
