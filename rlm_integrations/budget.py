@@ -119,6 +119,10 @@ class Meter:
         self._unpriced: str | None = None
         self._rates: dict[str, float] = {}  # model -> highest USD a token seen
 
+    def begin(self) -> None:
+        """Count seconds from now, not from when it was made."""
+        self._start = self._clock()
+
     def claim(self, model: str, tokens: int, *, root: bool = False) -> Claim:
         """Set aside one call of about ``tokens``; raises ``BudgetExceeded`` where the budget does not cover it.
 
@@ -195,15 +199,16 @@ class Meter:
 
     def seconds_left(self) -> float | None:
         """Seconds until ``max_seconds``; None without a limit. Raises ``BudgetExceeded`` when there are none."""
-        if self.budget.max_seconds is None:
-            return None
-        self._check_seconds()
-        return self.budget.max_seconds - (self._clock() - self._start)
+        return self._check_seconds()
 
-    def _check_seconds(self) -> None:
+    def _check_seconds(self) -> float | None:
         used, allowed = self._clock() - self._start, self.budget.max_seconds
-        if allowed is not None and used >= allowed:
+        if allowed is None:
+            return None
+        # Of one look at the clock: a second one might find that there are none left after all.
+        if used >= allowed:
             raise BudgetExceeded("max_seconds", used, allowed)
+        return allowed - used
 
     def _check(
         self, limit: Literal["max_calls", "max_tokens", "max_cost_usd"], used: float, more: float, kept: float

@@ -10,8 +10,9 @@ import keyword
 import os
 import queue
 import threading
+import traceback
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -23,6 +24,7 @@ from rlm_integrations.engine.answer import AnswerType
 from rlm_integrations.engine.drivers import adrive, drive, in_thread, is_async
 from rlm_integrations.engine.effects import Branch, CheckModel, Work
 from rlm_integrations.engine.record import Record
+from rlm_integrations.engine.room import MAX_RUNS, Room
 from rlm_integrations.engine.sub_calls import FUNCTIONS
 from rlm_integrations.engine.tree import Observer, Settings, Tree
 from rlm_integrations.errors import InvalidInput, RLMError
@@ -55,8 +57,8 @@ RESERVED = {
 
 
 SETTINGS = (
-    "recursive_model max_depth max_iterations max_parallel budget sandbox tools output_type observers on_exhausted "
-    "final_write instructions cache api_base api_key temperature timeout"
+    "recursive_model max_depth max_iterations max_parallel max_runs budget sandbox tools output_type observers "
+    "on_exhausted final_write instructions cache api_base api_key temperature timeout"
 ).split()
 
 
@@ -67,9 +69,11 @@ class RLM:
 
     ``model``: a LiteLLM name, or anything with the ``LanguageModel`` port's methods; ``recursive_model`` takes the
     sub-calls (default: the same). ``max_depth``: levels of child runs below the root; 0 allows plain sub-calls only.
-    ``max_iterations``: turns of one run. ``max_parallel``: sub-calls of one batch in flight. ``budget``: limits of a
-    whole tree. ``sandbox``: a ``ProcessSandbox`` shared by all, by default. ``tools``: functions model code may call
-    by name. ``output_type``: ``str``, or any type pydantic can validate. ``observers``: functions of one ``Event``.
+    ``max_iterations``: turns of one run. ``max_parallel``: sub-calls of one batch in flight. ``max_runs``: root runs
+    under way at once in one event loop; more wait, but never those that a run begins (in a tool, say), and never
+    blocking ones, which are as many as the threads that make them. ``budget``: limits of a whole tree. ``sandbox``: a
+    ``ProcessSandbox`` shared by all, by default. ``tools``: functions model code may call by name. ``output_type``:
+    ``str``, or any type pydantic can validate. ``observers``: functions of one ``Event``.
     ``on_exhausted``: "extract" draws an answer from what was seen when turns or budget run out, "raise" raises.
     ``final_write``: tell the model of ``FINAL_WRITE``, which has a long answer written as text, so that it streams.
     ``instructions``: what the answer must be like, said to the model that answers, after the system prompt.
@@ -89,6 +93,7 @@ class RLM:
         max_depth: int = 1,
         max_iterations: int = 20,
         max_parallel: int = 16,
+        max_runs: int = MAX_RUNS,
         budget: Budget | None = None,
         sandbox: Sandbox | None = None,
         tools: Sequence[Tool] = (),
@@ -107,6 +112,7 @@ class RLM:
         _check_int("max_depth", max_depth, 0)
         _check_int("max_iterations", max_iterations, 1)
         _check_int("max_parallel", max_parallel, 1)
+        _check_int("max_runs", max_runs, 1)
         if on_exhausted not in ("extract", "raise"):
             raise InvalidInput(f"on_exhausted={on_exhausted!r}: pass 'extract' or 'raise'")
         _check_budget(budget)
@@ -152,6 +158,7 @@ class RLM:
             model_options={} if isinstance(model, str) else options,
             recursive_options={} if isinstance(model if recursive_model is None else recursive_model, str) else options,
             cache=reply_cache(cache, options),
+            room=Room(max_runs),
         )
         self._observers = tuple(observers)
 
@@ -170,9 +177,10 @@ class RLM:
         answer_type: AnswerType | None = None,
         prompts: Prompts | None = None,
         budget: Budget | None = None,
+        room: Room | None = None,
         observers: Sequence[Observer] = (),
     ) -> RLM:
-        """The same with other models, tools (by name), instructions, answers, prompts or budget, and more observers.
+        """The same with other models, tools (by name), answers, prompts and so on, and with more observers.
 
         For a face, which has them for one run; nothing is checked again.
         """
@@ -186,10 +194,23 @@ class RLM:
             answer_type=answer_type or old.answer_type,
             prompts=prompts or old.prompts,
             budget=budget or old.budget,
+            room=room or old.room,
             final_write=old.final_write and answer_type is None,
         )
         new._observers = (*self._observers, *observers)
         return new
+
+    @classmethod
+    def from_settings(cls, settings: Settings, observers: Sequence[Observer] = ()) -> RLM:
+        """An RLM of the settings that another was made with, maybe in another process; nothing is checked again."""
+        new = object.__new__(cls)
+        new._settings, new._observers = settings, tuple(observers)
+        return new
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """The functions that each event is shown to."""
+        return self._observers
 
     def with_tools(self, tools: Sequence[Tool]) -> RLM:
         """The same settings with more tools. Raises ``InvalidInput`` for one that can't be used."""
@@ -240,7 +261,11 @@ class RLM:
     ) -> RLMResult:
         """The same without blocking the event loop. Cancelling the task ends everything below it."""
         saver = _saver(save, include_context)
-        return await _adriven(*self._begin(query, await _prepared(context), save=saver))
+        _check_query(query)
+        # What is small is checked at once; what is large is hashed when it is its turn.
+        context = context if is_large(context) else Context.of(context)
+        async with self._settings.room.place():
+            return await _adriven(*self._begin(query, await _prepared(context), save=saver))
 
     def stream(
         self, query: str, context: Any, *, save: SavePath | None = None, include_context: bool = False
@@ -306,7 +331,9 @@ class RLM:
         """The same without blocking the event loop."""
         _check_observers(observers)
         rlm = self.replace(observers=observers)
-        return await _adriven(*rlm._begin_again(await in_thread(partial(Replay.of, trajectory, context, from_turn))))
+        async with self._settings.room.place():
+            replay = await in_thread(partial(Replay.of, trajectory, context, from_turn))
+            return await _adriven(*rlm._begin_again(replay))
 
     def resume(
         self,
@@ -345,8 +372,9 @@ class RLM:
         _check_budget(budget)
         _check_observers(observers)
         rlm = self.replace(budget=budget, observers=observers)
-        found = await in_thread(partial(Resumption.load, path, context, rlm._settings.prompts))
-        return rlm._as_asked(found) if isinstance(found, RLMResult) else await _adriven(*rlm._begin_again(found))
+        async with self._settings.room.place():
+            found = await in_thread(partial(Resumption.load, path, context, rlm._settings.prompts))
+            return rlm._as_asked(found) if isinstance(found, RLMResult) else await _adriven(*rlm._begin_again(found))
 
     def _begin_again(self, replay: Replay) -> tuple[Tree, Branch[RunEnded]]:
         saver = replay.saver if isinstance(replay, Resumption) else None
@@ -406,19 +434,31 @@ def _saved(branch: Branch[RunEnded], saver: Saver, tree: Tree) -> Branch[RunEnde
 
 
 def _driven(tree: Tree, branch: Branch[RunEnded]) -> RLMResult:
-    with _Partial(tree):
-        try:
-            drive(branch, tree.stop)
-        except BaseException:
-            tree.cancel()
-            raise
-    return _result(tree)
+    try:
+        with _Partial(tree):
+            try:
+                drive(branch, tree.stop)
+            except BaseException:
+                tree.cancel()
+                raise
+        return _result(tree)
+    finally:
+        del tree, branch  # an error's traceback keeps this frame
+
+
+async def _aplaced(tree: Tree, branch: Branch[RunEnded]) -> RunEnded:
+    async with tree.settings.room.place():
+        tree.meter.begin()
+        return await adrive(branch)
 
 
 async def _adriven(tree: Tree, branch: Branch[RunEnded]) -> RLMResult:
-    with _Partial(tree):
-        await adrive(branch)
-    return _result(tree)
+    try:
+        with _Partial(tree):
+            await adrive(branch)
+        return _result(tree)
+    finally:
+        del tree, branch  # an error's traceback keeps this frame
 
 
 def _saver(save: SavePath | None, include_context: bool) -> Saver | None:
@@ -434,6 +474,19 @@ def _result(tree: Tree) -> RLMResult:
     return RLMResult.from_events(Trajectory(tree.events, settings=settings, context=tree.context))
 
 
+def _empty_frames(error: BaseException) -> None:
+    """Clear the locals of our frames: one who keeps an error for later wants its text and its ``partial``."""
+    seen: set[int] = set()
+    left: BaseException | None = error
+    while left is not None and id(left) not in seen:
+        seen.add(id(left))
+        for frame, _ in traceback.walk_tb(left.__traceback__):
+            if str(frame.f_globals.get("__name__")).startswith(("rlm_integrations.engine.", __name__)):
+                with suppress(RuntimeError):  # it is still running
+                    frame.clear()
+        left = left.__cause__ or left.__context__
+
+
 class _Partial:
     """Gives an error that leaves a tree the result as far as it got."""
 
@@ -446,6 +499,7 @@ class _Partial:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, RLMError):
             error.partial = _result(self._tree) if self._tree.events else RLMResult(None, "failed")
+            _empty_frames(error)
 
 
 def _stream(
@@ -507,7 +561,8 @@ class _Inbox:
 async def _astream(tree: Tree, branch: Branch[RunEnded], inbox: _Inbox) -> AsyncIterator[Event]:
     import asyncio
 
-    task = asyncio.ensure_future(adrive(branch))
+    # The run's own task has the place: what is read late, or not at all, does not keep it.
+    task = asyncio.ensure_future(_aplaced(tree, branch))
     task.add_done_callback(lambda _: inbox.put(None))
     try:
         while (event := await inbox.get()) is not None:
@@ -535,7 +590,7 @@ async def _prepared(context: Any) -> Context:
 
     def prepare() -> Context:
         checked = Context.of(context)
-        _ = checked.summary
+        checked.look_through()
         return checked
 
     return await in_thread(prepare)

@@ -90,6 +90,11 @@ def test_no_call_starts_after_max_seconds() -> None:
         meter.claim("m", 1)
 
 
+def test_the_seconds_left_are_never_none_or_less_however_late_the_clock_is_looked_at() -> None:
+    times = iter([0.0, 9.9, 10.1])
+    assert Meter(Budget(max_seconds=10), lambda: next(times)).seconds_left() == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize(
     ("budget", "last"),
     [

@@ -15,6 +15,7 @@ from rlm_integrations.engine.answer import AnswerType
 from rlm_integrations.engine.memo import Memo
 from rlm_integrations.engine.record import Record
 from rlm_integrations.engine.reply_cache import ReplyCache
+from rlm_integrations.engine.room import Room
 from rlm_integrations.events import Event, RunEnded, RunFailed
 from rlm_integrations.ports import LanguageModel, Sandbox, Session, Tool
 from rlm_integrations.prompts import Prompts
@@ -50,6 +51,7 @@ class Settings:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     recursive_options: Mapping[str, Any] = field(default_factory=dict)
     cache: ReplyCache | None = None
+    room: Room = field(default_factory=Room)
 
 
 class Tree:

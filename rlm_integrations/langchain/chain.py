@@ -82,8 +82,9 @@ class _DocumentsChain(RunnableSerializable[dict[str, Any], Any]):
         return runnable.invoke(asked, config, **kwargs)
 
     async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        runnable, asked = await in_thread(lambda: self._asking(input))
-        return await runnable.ainvoke(asked, config, **kwargs)
+        async with self.runnable._engine.rlm.settings.room.place():
+            runnable, asked = await in_thread(lambda: self._asking(input))
+            return await runnable.ainvoke(asked, config, **kwargs)
 
     def stream(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         runnable, asked = self._asking(input)

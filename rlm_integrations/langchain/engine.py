@@ -59,6 +59,10 @@ class Engine:
         told = "\n\n".join(filter(None, [self.rlm.settings.instructions, instructions]))
         return Engine(self.rlm.replace(instructions=told), self._is_streamed)
 
+    def share_room(self, other: Engine) -> None:
+        """Count runs together with those of ``other``."""
+        self.rlm = self.rlm.replace(room=other.rlm.settings.room)
+
     def run(self, query: str, context: Any, children: Any, config: RunnableConfig) -> RLMResult:
         """One run, as a child of the run whose child manager is ``children``."""
         reporting = self._reporting(Reporting, children, config)

@@ -8,13 +8,16 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, PrivateAttr
 
+from rlm_integrations.engine.room import MAX_RUNS
 from rlm_integrations.events import Purpose
 from rlm_integrations.langchain.engine import Engine
 
 __all__ = ["Face"]
 
 # What goes to the ``RLM`` as it is, under the same name.
-PASSED = "max_depth max_iterations max_parallel budget sandbox output_type observers on_exhausted temperature".split()
+PASSED = (
+    "max_depth max_iterations max_parallel max_runs budget sandbox output_type observers on_exhausted temperature"
+).split()
 
 
 class Face(BaseModel):
@@ -29,6 +32,7 @@ class Face(BaseModel):
     max_depth: int = 1
     max_iterations: int = 20
     max_parallel: int = 16
+    max_runs: int = MAX_RUNS
     budget: Any = None
     tools: Any = Field(default=(), repr=False)
     retriever: Any = Field(default=None, repr=False)
@@ -104,5 +108,8 @@ class Face(BaseModel):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
     def _with(self, settings: Mapping[str, Any]) -> Self:
-        """The same with other settings."""
-        return type(self)(**{**self._set(), **settings})
+        """The same with other settings, whose runs count among those of this one unless ``max_runs`` is set."""
+        made = type(self)(**{**self._set(), **settings})
+        if not settings.keys() & {"max_runs", "llm"}:
+            made._engine.share_room(self._engine)
+        return made

@@ -28,6 +28,7 @@ from rlm_integrations.events import (
     RunFailed,
     RunResumed,
     RunStarted,
+    SessionWaiting,
     TextDelta,
 )
 from rlm_integrations.langchain.traced import llm_result
@@ -151,7 +152,7 @@ class Runs:
                 call = self._calls.pop(event.id, None)
                 if call and (run := self._open.pop(event.id, None)):
                     yield run.on_llm_end(llm_result(call, event))
-            case RunResumed() | ReplayParted():
+            case RunResumed() | ReplayParted() | SessionWaiting():
                 pass
             case _:
                 assert_never(event)

@@ -97,6 +97,11 @@ class RLMRunnable(Face, RunnableSerializable[RLMInput, Any]):
         """The same, without blocking the event loop."""
         if kwargs:
             return await self._with(kwargs).ainvoke(input, config)
+        # Thousands at once would check and hash their contexts, and be told of as begun, long before they are.
+        async with self._engine.rlm.settings.room.place():
+            return await self._answered(input, config)
+
+    async def _answered(self, input: RLMInput, config: RunnableConfig | None) -> Any:
         asked = await _Asked.aof(input, self.retriever)
         results: list[RLMResult] = []
 

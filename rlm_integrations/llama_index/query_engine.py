@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Self
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
@@ -134,14 +135,16 @@ class RLMQueryEngine(BaseQueryEngine):
         return response
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        with self._event(query_bundle) as event:
-            sources = self._sources or await afound(await self.aretrieve(query_bundle), self._docstore)
-            if sources is None:
-                response: RESPONSE_TYPE = aempty_response(self._streaming)
-            else:
-                response = await self._answering(sources).arespond(query_bundle.query_str)
-            event.on_end(payload={EventPayload.RESPONSE: response})
-        return response
+        # What a stream's run has a place for is not over when the response is there.
+        async with nullcontext() if self._streaming else self._engine.rlm.settings.room.place():
+            with self._event(query_bundle) as event:
+                sources = self._sources or await afound(await self.aretrieve(query_bundle), self._docstore)
+                if sources is None:
+                    response: RESPONSE_TYPE = aempty_response(self._streaming)
+                else:
+                    response = await self._answering(sources).arespond(query_bundle.query_str)
+                event.on_end(payload={EventPayload.RESPONSE: response})
+            return response
 
     async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """The same, without blocking the event loop."""

@@ -33,6 +33,7 @@ from rlm_integrations.events import (
     RunFailed,
     RunResumed,
     RunStarted,
+    SessionWaiting,
     TextDelta,
 )
 
@@ -90,7 +91,7 @@ class Spans:
                 self._end_call(event)
             case RunFailed() | CellFailed() | ModelCallFailed():
                 self._drop(event.id, event.error)
-            case TextDelta() | RunResumed() | ReplayParted():
+            case TextDelta() | RunResumed() | ReplayParted() | SessionWaiting():
                 pass
             case _:
                 assert_never(event)

@@ -43,6 +43,7 @@ class Call:
         self._on_text_error: BaseException | None = None
         self._pieces: list[str] = []
         self._streamed_usage: Any = None
+        self._sent: frozenset[str] = frozenset()
         asked = {name: options[name] for name in ("stop", "temperature", "max_tokens") if options.get(name) is not None}
         if "max_tokens" in asked and settings.get("max_tokens"):
             asked["max_tokens"] = min(asked["max_tokens"], settings["max_tokens"])
@@ -67,12 +68,14 @@ class Call:
         from rlm_integrations.models import timeouts  # it imports httpx, which LiteLLM has done by now
 
         self._check_time()
+        arguments = self._arguments()
+        self._sent = frozenset(arguments)
         limit_s = min(
             (s for s in (self._settings.get("timeout"), self.retries.seconds_left()) if s is not None), default=None
         )
         if limit_s is None:
-            return self._arguments()
-        return self._arguments() | {"timeout": timeouts.for_provider(self._provider.name, limit_s)}
+            return arguments
+        return arguments | {"timeout": timeouts.for_provider(self._provider.name, limit_s)}
 
     def take(self, chunk: Any) -> None:
         """Keep what a chunk of a stream brings and hand its text on."""
@@ -94,7 +97,8 @@ class Call:
         """How long to wait before the next attempt; where there is none, raises what the caller should see."""
         if error is self._on_text_error or not failures.is_foreign(error):
             raise error
-        refused = failures.refused_parameter(error, self._arguments().keys() & NEGOTIABLE)
+        # Of calls that were under way together, each is refused what another may have found out meanwhile.
+        refused = failures.refused_parameter(error, self._sent & NEGOTIABLE)
         if refused:
             self._not_taken.add(refused)
             return 0.0

@@ -59,6 +59,10 @@ class LiteLLMModel:
         self._known_provider: Provider | None = None
         self._not_taken: set[str] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What it was made with, a key that was passed among it: elsewhere, it finds out the rest anew."""
+        return {**self.__dict__, "_known_provider": None, "_not_taken": set()}
+
     def __repr__(self) -> str:
         api_base = self._settings["api_base"]
         return f"LiteLLMModel({self.name!r}" + (f", api_base={api_base!r})" if api_base else ")")
