@@ -34,6 +34,7 @@ from rlm_integrations.events import (
     RunFailed,
     RunResumed,
     RunStarted,
+    SessionWaiting,
     TextDelta,
 )
 from rlm_integrations.messages import Message, Reply, Usage, UsageReport
@@ -79,6 +80,7 @@ __all__ = [
     "RunResumed",
     "RunStarted",
     "SandboxError",
+    "SessionWaiting",
     "TextDelta",
     "Trajectory",
     "TurnsExhausted",

@@ -28,6 +28,7 @@ __all__ = [
     "RunFailed",
     "RunResumed",
     "RunStarted",
+    "SessionWaiting",
     "Source",
     "Status",
     "TextDelta",
@@ -117,6 +118,17 @@ class ReplayParted:
     recorded: str
     found: str
     kind: Literal["replay_parted"] = "replay_parted"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWaiting:
+    """The session of run ``parent_id`` has no room yet, as ``reason`` says; the run goes on as soon as it has."""
+
+    id: str
+    parent_id: str
+    time: float
+    reason: str
+    kind: Literal["session_waiting"] = "session_waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +230,7 @@ Event = (
     | RunFailed
     | RunResumed
     | ReplayParted
+    | SessionWaiting
     | ModelCallStarted
     | TextDelta
     | ModelCallEnded

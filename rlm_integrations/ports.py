@@ -125,6 +125,10 @@ class Session(Protocol):
     """One REPL: a state machine that is given a step and stops at a sub-call or at the end of the cell.
 
     Steps come one at a time. ``Run`` is due at first and after a ``CellOutput``, ``Resume`` after a ``SubCall``.
+
+    A session that may have to wait for room may also have ``waiting: str | None``, which says why it has none yet, and
+    ``settle(limit_s)`` with its async twin ``asettle(limit_s)``, which return once it has room, or after ``limit_s``
+    seconds (None: no limit). The engine tells of it with ``SessionWaiting`` and waits before it runs a cell.
     """
 
     def advance(self, step: Run | Resume) -> SubCall | CellOutput:
@@ -155,7 +159,17 @@ class IsolationReport:
 
 
 class Sandbox(Protocol):
-    """Opens sessions. One sandbox serves any number of threads and tasks at once."""
+    """Opens sessions. One sandbox serves any number of threads and tasks at once.
+
+    It may also have ``open_below(below, variables, functions)`` with its async twin ``aopen_below``: ``below`` is the
+    session whose cell made the sub-call that the new one is for, or called the tool that begins a run, and which waits
+    for it; it may be one of another sandbox. A sandbox with little room needs to know, or sessions that hold all of it
+    would wait for others that get none.
+
+    ``variables`` are text and JSON values; but a context on disk (``Context.from_files(..., lazy=True)``) is given as
+    it is, ``context.DocumentsOnDisk``: a sandbox has its sessions read one document at a time, or raises
+    ``InvalidInput`` at once. A sub-call may have such documents among its arguments.
+    """
 
     def open(self, variables: Mapping[str, Any], functions: Sequence[str]) -> Session:
         """A session whose namespace holds ``variables`` and, by name, ``functions`` served by the host."""

@@ -8,7 +8,7 @@ quotes stand in the context? is it of the type asked for?) and is the answer or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -18,8 +18,8 @@ from rlm_integrations.engine.answer import AnswerType
 from rlm_integrations.engine.calls import Node, ask_model, estimate_tokens, said, usage_of
 from rlm_integrations.engine.citations import QuoteNotFound, cite
 from rlm_integrations.engine.conversation import Conversation
-from rlm_integrations.engine.effects import Advance, Branch, Open
-from rlm_integrations.engine.ids import now
+from rlm_integrations.engine.effects import Advance, Branch, Open, Settle, calling_session
+from rlm_integrations.engine.ids import new_id, now
 from rlm_integrations.engine.looks import Looks, first_look, found_nothing
 from rlm_integrations.engine.provenance import is_typed_in
 from rlm_integrations.engine.reply import Cell, NoCell, read_reply
@@ -36,6 +36,7 @@ from rlm_integrations.events import (
     RunFailed,
     RunResumed,
     RunStarted,
+    SessionWaiting,
     Status,
 )
 from rlm_integrations.ports import CellOutput, Final, Run, Session, SubCall
@@ -73,8 +74,11 @@ def run(
     try:
         variables = {"context": context.value, "query": query}
         functions = (*FUNCTIONS, *tree.settings.tools)
-        session: Session = yield Open(tree.settings.sandbox, variables, functions)
+        below = parent.session if parent else calling_session.get()
+        session: Session = yield Open(tree.settings.sandbox, variables, functions, below)
         with tree.using(session):
+            node = replace(node, session=session)
+            yield from _settled(node, session)
             found = yield from first_look(session, context, tree.meter.seconds_left())
             answer = yield from _Turns(node, query, context, session, found).take()
     except BaseException as error:
@@ -83,6 +87,17 @@ def run(
     ended = RunEnded(node.id, cell_id, now(), answer.value, answer.status, answer.citations, usage_of(node))
     tree.emit(ended)
     return ended
+
+
+def _settled(node: Node, session: Session) -> Branch[None]:
+    """Wait until ``session`` has room, where it is of a kind that may have none; that it has to wait is told."""
+    is_told = False
+    while isinstance(reason := getattr(session, "waiting", None), str):
+        limit_s = node.tree.meter.seconds_left()
+        if not is_told:
+            node.tree.emit(SessionWaiting(new_id(), node.id, now(), reason))
+            is_told = True
+        yield Settle(session, limit_s)
 
 
 @cache
@@ -212,6 +227,7 @@ class _Turns:
     def _run_cell(self, code: str) -> Branch[CellOutput]:
         """Run a cell to its end, serving the sub-calls that it makes."""
         tree, run_id = self.node.tree, self.node.id
+        yield from _settled(self.node, self.session)  # It may have lost the room it had.
         id = tree.record.cell_id(run_id, code)
         tree.emit(CellStarted(id, run_id, now(), code))
         try:

@@ -16,7 +16,7 @@ from rlm_integrations.engine.tree import Tree
 from rlm_integrations.errors import ModelError, RunCancelled
 from rlm_integrations.events import ModelCallEnded, ModelCallFailed, ModelCallStarted, Purpose, Source, TextDelta
 from rlm_integrations.messages import Message, Reply, Usage, UsageReport
-from rlm_integrations.ports import LanguageModel
+from rlm_integrations.ports import LanguageModel, Session
 
 __all__ = ["Node", "ask_model", "estimate_tokens", "said", "tell_recorded", "tell_reused", "usage_of"]
 
@@ -35,6 +35,7 @@ class Node:
     id: str
     depth: int
     tally: Tally
+    session: Session | None = None
 
     @property
     def model(self) -> LanguageModel:

@@ -6,8 +6,9 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar, assert_never
 
 from rlm_integrations.engine.effects import (
@@ -21,12 +22,14 @@ from rlm_integrations.engine.effects import (
     Failure,
     Gather,
     Open,
+    Settle,
     Wait,
     Work,
+    calling_session,
 )
 from rlm_integrations.errors import ModelError, ModelTimeout, RLMError, RunCancelled
 from rlm_integrations.messages import Reply, Usage
-from rlm_integrations.ports import Tool
+from rlm_integrations.ports import Session, Tool
 
 __all__ = ["adrive", "drive", "in_thread", "is_async"]
 
@@ -102,12 +105,17 @@ def _carry_out(effect: Effect, stop: threading.Event) -> Any:
                 raise
             except Exception as error:
                 raise _model_error(error, model.name) from error
-        case Open(sandbox, variables, functions):
+        case Open(sandbox, variables, functions, below):
+            if below is not None and (open_below := getattr(sandbox, "open_below", None)):
+                return open_below(below, variables, functions)
             return sandbox.open(variables, functions)
+        case Settle(session, limit_s):
+            return session.settle(limit_s)  # type: ignore[attr-defined]
         case Advance(session, step):
             return session.advance(step)
-        case CallTool(tool, args, kwargs):
-            return _called(lambda: tool(*args, **kwargs))
+        case CallTool(tool, args, kwargs, _, session):
+            with _called_by(session):
+                return _called(lambda: tool(*args, **kwargs))
         case Gather(branches, width):
             return _gather(branches, width, stop)
         case Work(function):
@@ -134,12 +142,17 @@ async def _acarry_out(effect: Effect) -> Any:
                 raise
             except Exception as error:
                 raise _model_error(error, model.name) from error
-        case Open(sandbox, variables, functions):
+        case Open(sandbox, variables, functions, below):
+            if below is not None and (aopen_below := getattr(sandbox, "aopen_below", None)):
+                return await aopen_below(below, variables, functions)
             return await sandbox.aopen(variables, functions)
+        case Settle(session, limit_s):
+            return await session.asettle(limit_s)  # type: ignore[attr-defined]
         case Advance(session, step):
             return await session.aadvance(step)
-        case CallTool(tool, args, kwargs, limit_s):
-            return await _acalled(tool, args, kwargs, limit_s)
+        case CallTool(tool, args, kwargs, limit_s, session):
+            with _called_by(session):
+                return await _acalled(tool, args, kwargs, limit_s)
         case Gather(branches, width):
             return await _agather(branches, width)
         case Work(function, is_long):
@@ -172,6 +185,15 @@ def _model_error(error: Exception, model: str) -> RLMError:
     if isinstance(error, TimeoutError):
         return ModelTimeout(f"{model} did not answer in time", model=model)
     return ModelError(f"{model}: {type(error).__name__}: {error}", model=model)
+
+
+@contextmanager
+def _called_by(session: Session | None) -> Iterator[None]:
+    token = calling_session.set(session)
+    try:
+        yield
+    finally:
+        calling_session.reset(token)
 
 
 def _called(tool: Callable[[], Any]) -> Any:

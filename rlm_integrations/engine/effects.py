@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,8 +22,10 @@ __all__ = [
     "Failure",
     "Gather",
     "Open",
+    "Settle",
     "Wait",
     "Work",
+    "calling_session",
 ]
 
 
@@ -45,11 +48,23 @@ class CallModel:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A new sandbox session; the result is the ``Session``, which the algorithm closes."""
+    """A new sandbox session; the result is the ``Session``, which the algorithm closes.
+
+    ``below`` is the session of the run whose cell asks for this one, and waits for it.
+    """
 
     sandbox: Sandbox
     variables: Mapping[str, Any]
     functions: Sequence[str]
+    below: Session | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Wait until a session that is ``waiting`` has room, for at most ``limit_s``."""
+
+    session: Session
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +79,15 @@ class Advance:
 class CallTool:
     """One call of a user's function; the result is what it returned, or a ``Failure`` with what it raised.
 
-    Given up after ``limit_s``, as far as the driver can.
+    Given up after ``limit_s``, as far as the driver can. Meanwhile ``session``, whose cell calls it, is the
+    ``calling_session``.
     """
 
     tool: Tool
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     limit_s: float | None = None
+    session: Session | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +134,10 @@ class EndRun(BaseException):
         self.error = error
 
 
-Effect = CheckModel | CallModel | Open | Advance | CallTool | Gather | Work | Wait
+calling_session: ContextVar[Session | None] = ContextVar("rlm_calling_session", default=None)
+"""The session that waits for the tool which this code is part of: a run begun here stands below it."""
+
+Effect = CheckModel | CallModel | Open | Settle | Advance | CallTool | Gather | Work | Wait
 
 T = TypeVar("T")
 Branch = Generator[Effect, Any, T]

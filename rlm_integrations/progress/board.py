@@ -21,6 +21,7 @@ from rlm_integrations.events import (
     RunFailed,
     RunResumed,
     RunStarted,
+    SessionWaiting,
     TextDelta,
 )
 from rlm_integrations.progress.so_far import Line, RunSoFar
@@ -74,6 +75,11 @@ class Board:
                 if (of := self._under_way.get(event.parent_id)) is not None:
                     whose = "" if event.parent_id in self.runs else " of a child run"
                     yield Line("parted", f"{of.run.query}: not as recorded after turn {event.turn}{whose}")
+            case SessionWaiting():
+                # Of a child run, the batch that it is part of shows how far it is.
+                if (waits := self.runs.get(event.parent_id)) is not None:
+                    waits.doing = "waiting for room"
+                    yield Line("going on", f"{waits.query}: waits for room: {flat(event.reason, REASON_CHARS)}")
             case RunStarted():
                 self._start_sub_call(event)
             case ModelCallStarted(purpose="sub-call"):
