@@ -31,7 +31,8 @@ class ScriptedModel:
 
     An exception among the replies is raised. A reply without usage gets one: a token for every four characters, with
     no price unless ``usd_per_token`` is given. ``latency_s`` is how long a call takes, ``calls`` is what was asked.
-    Serves any number of threads and tasks; a call past the end of the script is a ``ModelError``.
+    Serves any number of threads and tasks; a call past the end of the script is a ``ModelError``. Sent to another
+    process, it goes on there from where it is, and what it is asked there is not seen here.
 
     >>> model = ScriptedModel(["```python\\nFINAL(len(context))\\n```"])
     """
@@ -52,6 +53,12 @@ class ScriptedModel:
         self.name = name
         self.window_tokens = window_tokens
         self.calls: list[ScriptedCall] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
     def complete(self, messages: Sequence[Message], **options: Any) -> Reply:
         """The next reply, after ``latency_s``."""

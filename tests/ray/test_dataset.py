@@ -42,6 +42,13 @@ def quiet(cluster: Any) -> None:
     ray.data.DataContext.get_current().enable_progress_bars = False
 
 
+class Held(ScriptedModel):
+    """A model that holds what can't be sent."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self)
+
+
 def rows_of(dataset: Any) -> dict[str, dict[str, Any]]:
     """All rows by their question."""
     return {row["question"]: row for row in dataset.take_all()}
@@ -268,9 +275,17 @@ def test_what_can_not_be_used_is_refused_before_any_row_is_asked(cluster: Any, t
             answer_dataset(dataset, scripted, **settings)  # type: ignore[arg-type]
         assert told in str(raised.value)
     with pytest.raises(InvalidInput, match=r"model can't be sent to other processes .* pass a function that makes"):
-        answer_dataset(dataset.drop_columns(["status"]), RLM(ScriptedModel([])))
+        answer_dataset(dataset.drop_columns(["status"]), RLM(Held([])))
     with pytest.raises(InvalidInput, match="pass an RLM, or a function"):
         answer_dataset(dataset.drop_columns(["status"]), "openai/m")  # type: ignore[arg-type]
+
+
+def test_a_scripted_model_goes_on_in_another_process_from_where_it_is() -> None:
+    replies = [f"```python\nprint(len(context))\nFINAL(len(context) + {more})\n```" for more in (1, 2)]
+    rlm = RLM(ScriptedModel(replies))
+    assert rlm.completion("?", "four") == "5"
+    for _ in range(2):
+        assert ShippedRLM(rlm).make().completion("?", "four") == "6"
 
 
 def test_an_rlm_is_made_again_with_all_its_settings(tmp_path: Path) -> None:
