@@ -14,6 +14,7 @@ import traceback
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import cache, partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from rlm_integrations.budget import Budget
@@ -71,9 +72,10 @@ class RLM:
     sub-calls (default: the same). ``max_depth``: levels of child runs below the root; 0 allows plain sub-calls only.
     ``max_iterations``: turns of one run. ``max_parallel``: sub-calls of one batch in flight. ``max_runs``: root runs
     under way at once in one event loop; more wait, but never those that a run begins (in a tool, say), and never
-    blocking ones, which are as many as the threads that make them. ``budget``: limits of a whole tree. ``sandbox``: a
-    ``ProcessSandbox`` shared by all, by default. ``tools``: functions model code may call by name. ``output_type``:
-    ``str``, or any type pydantic can validate. ``observers``: functions of one ``Event``.
+    blocking ones, which are as many as the threads that make them. A tool that waits for a task begun outside of the
+    run needs another RLM there: the task's runs would wait for the tool's. ``budget``: limits of a whole tree.
+    ``sandbox``: a ``ProcessSandbox`` shared by all, by default. ``tools``: functions model code may call by name.
+    ``output_type``: ``str``, or any type pydantic can validate. ``observers``: functions of one ``Event``.
     ``on_exhausted``: "extract" draws an answer from what was seen when turns or budget run out, "raise" raises.
     ``final_write``: tell the model of ``FINAL_WRITE``, which has a long answer written as text, so that it streams.
     ``instructions``: what the answer must be like, said to the model that answers, after the system prompt.
@@ -480,10 +482,21 @@ def _empty_frames(error: BaseException) -> None:
     left: BaseException | None = error
     while left is not None and id(left) not in seen:
         seen.add(id(left))
+        driver: FrameType | None = None
+        passes = 0
         for frame, _ in traceback.walk_tb(left.__traceback__):
+            if frame.f_code.co_name in ("_drive", "_adrive"):
+                driver = driver or frame
+                passes += 1
+                if frame is not driver or left is not error:
+                    break
             if str(frame.f_globals.get("__name__")).startswith(("rlm_integrations.engine.", __name__)):
                 with suppress(RuntimeError):  # it is still running
                     frame.clear()
+            # The driver threw it into the algorithm and got it back. A model may raise one error in many runs: what
+            # comes behind the effect is another's, and may go on.
+            if passes == 2 and frame is not driver:
+                break
         left = left.__cause__ or left.__context__
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from rlm_integrations import RLM, Budget, InvalidInput, Message, ModelError, Reply, RLMError
+from rlm_integrations import RLM, Budget, InvalidInput, Message, ModelError, Reply, RLMError, WindowExceeded
 from rlm_integrations.engine.conversation import Conversation
 from rlm_integrations.engine.room import Room
 from rlm_integrations.engine.tree import Tree
 from rlm_integrations.events import RunStarted
 from rlm_integrations.models import LiteLLMModel
 from rlm_integrations.sandbox.session import ProcessSession
-from rlm_integrations.testing import ScriptedModel
+from rlm_integrations.testing import ScriptedCall, ScriptedModel
 from tests.openai_server import OpenAIServer
 from tests.scripts import cell
 
@@ -307,6 +307,36 @@ def test_many_runs_leave_nothing_behind_but_what_their_answers_hold(make_rlm: Ma
     # A failure has its record, but none of what the engine worked with.
     assert all(isinstance(row, ModelError) and row.partial and len(row.partial.trajectory) > 5 for row in failures)
     assert left(Tree, Conversation, ProcessSession) == []
+
+
+def test_an_error_that_a_model_raises_in_two_runs_ends_only_the_one_that_it_leaves(make_rlm: MakeRLM) -> None:
+    too_long = WindowExceeded("too long", model="shared")
+    fails, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Shared(ScriptedModel):
+        async def acomplete(self, messages: Sequence[Message], **options: Any) -> Reply:
+            self.calls.append(ScriptedCall(tuple(messages), options))
+            match len(self.calls):
+                case 1:
+                    return Reply(cell("print(len(context))"))
+                case 3:
+                    # The survivor is asked once more, with less.
+                    fails.set()
+                    await goes_on.wait()
+                    return Reply(cell("FINAL(len(context) * 2)"))
+            raise too_long
+
+    rlm = make_rlm(Shared([]))
+
+    async def both() -> Any:
+        survivor = asyncio.ensure_future(rlm.acompletion("survivor", "text"))
+        await fails.wait()
+        with pytest.raises(WindowExceeded, match="too long"):
+            await rlm.acompletion("victim", "text")
+        goes_on.set()
+        return await survivor
+
+    assert asyncio.run(both()) == "8"
 
 
 @pytest.mark.parametrize("ask", [RLM.run, lambda *asked: list(RLM.stream(*asked))], ids=["run", "stream"])

@@ -74,7 +74,8 @@ def run(
     try:
         variables = {"context": context.value, "query": query}
         functions = (*FUNCTIONS, *tree.settings.tools)
-        below = parent.session if parent else calling_session.get()
+        calling = calling_session.get()
+        below = parent.session if parent else (calling.session if calling else None)
         session: Session = yield Open(tree.settings.sandbox, variables, functions, below)
         with tree.using(session):
             node = replace(node, session=session)

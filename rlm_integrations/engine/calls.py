@@ -102,7 +102,7 @@ def ask_model(
         options["on_text"] = on_text
     tree.emit(ModelCallStarted(id, parent_id, now(), model.name, depth, purpose, tuple(new_messages)))
     try:
-        reply: Reply = yield CallModel(model, messages, options, seconds)
+        reply: Reply = yield CallModel(model, messages, options, seconds, node.session)
     except BaseException as error:
         meter.settle(claim, None)
         tree.emit(ModelCallFailed(id, parent_id, now(), said(error)))

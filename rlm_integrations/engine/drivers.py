@@ -14,6 +14,7 @@ from typing import Any, TypeVar, assert_never
 from rlm_integrations.engine.effects import (
     Advance,
     Branch,
+    Calling,
     CallModel,
     CallTool,
     CheckModel,
@@ -98,9 +99,10 @@ def _carry_out(effect: Effect, stop: threading.Event) -> Any:
             if check := getattr(model, "check", None):
                 check()
             return None
-        case CallModel(model, messages, options):
+        case CallModel(model, messages, options, _, session):
             try:
-                return _checked(model.complete(messages, **options), model.name)
+                with _called_by(session):
+                    return _checked(model.complete(messages, **options), model.name)
             except RLMError:
                 raise
             except Exception as error:
@@ -132,12 +134,13 @@ async def _acarry_out(effect: Effect) -> Any:
             if check := getattr(model, "acheck", None):
                 await check()
             return None
-        case CallModel(model, messages, options, limit_s):
+        case CallModel(model, messages, options, limit_s, session):
             import asyncio  # takes a quarter of the time that all of this package takes to import
 
             try:
                 async with asyncio.timeout(limit_s):
-                    return _checked(await model.acomplete(messages, **options), model.name)
+                    with _called_by(session):
+                        return _checked(await model.acomplete(messages, **options), model.name)
             except RLMError:
                 raise
             except Exception as error:
@@ -189,10 +192,12 @@ def _model_error(error: Exception, model: str) -> RLMError:
 
 @contextmanager
 def _called_by(session: Session | None) -> Iterator[None]:
-    token = calling_session.set(session)
+    calling = Calling(session)
+    token = calling_session.set(calling)
     try:
         yield
     finally:
+        calling.session = None
         calling_session.reset(token)
 
 

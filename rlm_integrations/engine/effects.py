@@ -16,6 +16,7 @@ __all__ = [
     "Branch",
     "CallModel",
     "CallTool",
+    "Calling",
     "CheckModel",
     "Effect",
     "EndRun",
@@ -38,12 +39,16 @@ class CheckModel:
 
 @dataclass(frozen=True, slots=True)
 class CallModel:
-    """One completion; the result is a ``Reply``. Given up after ``limit_s``, as far as the driver can."""
+    """One completion; the result is a ``Reply``. Given up after ``limit_s``, as far as the driver can.
+
+    Meanwhile ``session`` is the ``calling_session``, since a model may be an RLM too.
+    """
 
     model: LanguageModel
     messages: Sequence[Message]
     options: Mapping[str, Any] = field(default_factory=dict)
     limit_s: float | None = None
+    session: Session | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +139,15 @@ class EndRun(BaseException):
         self.error = error
 
 
-calling_session: ContextVar[Session | None] = ContextVar("rlm_calling_session", default=None)
-"""The session that waits for the tool which this code is part of: a run begun here stands below it."""
+@dataclass(slots=True)
+class Calling:
+    """The ``session`` that waits for a call; None when that is over, since tasks begun in it keep their context."""
+
+    session: Session | None
+
+
+calling_session: ContextVar[Calling | None] = ContextVar("rlm_calling_session", default=None)
+"""The session that waits for the tool or model which this code is part of: a run begun here stands below it."""
 
 Effect = CheckModel | CallModel | Open | Settle | Advance | CallTool | Gather | Work | Wait
 

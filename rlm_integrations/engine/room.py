@@ -22,6 +22,7 @@ class Room:
 
     What a run begins, as in a tool, has a place already: the run waits for it, so it must not wait for the run. That
     is told by the context variables, which tasks and ``asyncio.to_thread`` take along, also in a run of another RLM.
+    A task begun elsewhere that a tool hands a question to does not have them: it must ask an RLM with other places.
 
     Blocking runs take no place. They are as many as the threads that make them, and a thread that a tool hands its
     work to does not take context variables along: waiting there, it could be what all those with a place wait for.
@@ -30,6 +31,11 @@ class Room:
     def __init__(self, size: int = MAX_RUNS) -> None:
         self.size = size
         self._loops: dict[asyncio.AbstractEventLoop, _Places] = {}
+        self._others: dict[int, Room] = {}
+
+    def of(self, size: int) -> Room:
+        """The one of ``size`` that belongs to this one: the same each time."""
+        return self if size == self.size else self._others.setdefault(size, Room(size))
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

@@ -78,40 +78,45 @@ class _DocumentsChain(RunnableSerializable[dict[str, Any], Any]):
         return self.runnable.OutputType
 
     def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        runnable, asked = self._asking(input)
-        return runnable.invoke(asked, config, **kwargs)
+        runnable, asked = self._asking(input, self._bound(kwargs))
+        return runnable.invoke(asked, config)
 
     async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        async with self.runnable._engine.rlm.settings.room.place():
-            runnable, asked = await in_thread(lambda: self._asking(input))
-            return await runnable.ainvoke(asked, config, **kwargs)
+        bound = self._bound(kwargs)
+        async with bound._engine.rlm.settings.room.place():
+            runnable, asked = await in_thread(lambda: self._asking(input, bound))
+            return await runnable.ainvoke(asked, config)
 
     def stream(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        runnable, asked = self._asking(input)
-        with closing(runnable.stream(asked, config, **kwargs)) as pieces:  # type: ignore[type-var]
+        runnable, asked = self._asking(input, self._bound(kwargs))
+        with closing(runnable.stream(asked, config)) as pieces:  # type: ignore[type-var]
             yield from pieces
 
     async def astream(
         self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        runnable, asked = await in_thread(lambda: self._asking(input))
-        async with aclosing(runnable.astream(asked, config, **kwargs)) as pieces:  # type: ignore[type-var]
+        bound = self._bound(kwargs)
+        runnable, asked = await in_thread(lambda: self._asking(input, bound))
+        async with aclosing(runnable.astream(asked, config)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 yield piece
 
-    def _asking(self, input: dict[str, Any]) -> tuple[RLMRunnable, RLMInput]:
+    def _bound(self, settings: Mapping[str, Any]) -> RLMRunnable:
+        return self.runnable._with(settings) if settings else self.runnable
+
+    def _asking(self, input: dict[str, Any], bound: RLMRunnable) -> tuple[RLMRunnable, RLMInput]:
         if not isinstance(input, Mapping):
             raise InvalidInput(f'the input is a {type(input).__name__}: pass {{"{self.variable}": documents, ...}}')
         documents = input.get(self.variable)
-        if documents is None and self.runnable.retriever is None:
+        if documents is None and bound.retriever is None:
             raise InvalidInput(f'the input has no "{self.variable}": pass a list of documents')
         asked = self._asked(input)
         if self.document_prompt is not None and isinstance(documents, list):
             documents = [self._rendered(document) for document in documents]
         if asked.documents and isinstance(documents, list):
             documents = [*documents, *asked.documents]
-        runnable = self.runnable.model_copy()
-        runnable._engine = self.runnable._engine.instructed(asked.instructions)
+        runnable = bound.model_copy()
+        runnable._engine = bound._engine.instructed(asked.instructions)
         question = RLMInput(query=asked.query)
         return runnable, question if documents is None else {**question, "context": documents}
 

@@ -176,24 +176,35 @@ class ChatRLM(Face, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         try:
-            answering = await in_thread(lambda: Answering(self, messages, stop, run_manager, kwargs))
-            config = children_of(AsyncCallbackManager, run_manager, self._traced(kwargs))
-            if not super()._should_stream(async_api=True, run_manager=run_manager, **kwargs):
-                context = await answering.afound(config)
-                result = await answering.engine.arun(answering.query, context, config["callbacks"], config)
-                return answering.result(result)
-            async with aclosing(answering.astream(config)) as stream:  # type: ignore[type-var]
-                async for chunk in stream:
-                    answering.chunks.append(chunk)
-                    if run_manager:
-                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            return answering.whole()
+            # Thousands at once would take a thread each, and have their documents, long before they begin.
+            async with self._engine.rlm.settings.room.place():
+                return await self._answered(messages, stop, run_manager, kwargs)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if run_manager and task and task.cancelling():
                 # LangChain gathers, and reports no end of what is cancelled while it does.
                 await run_manager.on_llm_error(error, response=LLMResult(generations=[]))
             raise
+
+    async def _answered(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        run_manager: AsyncCallbackManagerForLLMRun | None,
+        kwargs: dict[str, Any],
+    ) -> ChatResult:
+        answering = await in_thread(lambda: Answering(self, messages, stop, run_manager, kwargs))
+        config = children_of(AsyncCallbackManager, run_manager, self._traced(kwargs))
+        if not super()._should_stream(async_api=True, run_manager=run_manager, **kwargs):
+            context = await answering.afound(config)
+            result = await answering.engine.arun(answering.query, context, config["callbacks"], config)
+            return answering.result(result)
+        async with aclosing(answering.astream(config)) as stream:  # type: ignore[type-var]
+            async for chunk in stream:
+                answering.chunks.append(chunk)
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+        return answering.whole()
 
     def _stream(
         self,

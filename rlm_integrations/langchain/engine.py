@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from rlm_integrations.engine.relay import relayed
+from rlm_integrations.engine.room import Room
 from rlm_integrations.engine.tree import Observer
 from rlm_integrations.engine.visible import AnswerText
 from rlm_integrations.errors import InvalidInput, RunCancelled
@@ -59,9 +60,9 @@ class Engine:
         told = "\n\n".join(filter(None, [self.rlm.settings.instructions, instructions]))
         return Engine(self.rlm.replace(instructions=told), self._is_streamed)
 
-    def share_room(self, other: Engine) -> None:
-        """Count runs together with those of ``other``."""
-        self.rlm = self.rlm.replace(room=other.rlm.settings.room)
+    def counted_in(self, room: Room) -> Engine:
+        """The same, whose runs have their places in ``room``."""
+        return Engine(self.rlm.replace(room=room), self._is_streamed)
 
     def run(self, query: str, context: Any, children: Any, config: RunnableConfig) -> RLMResult:
         """One run, as a child of the run whose child manager is ``children``."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 from rlm_integrations.engine.room import MAX_RUNS
 from rlm_integrations.events import Purpose
 from rlm_integrations.langchain.engine import Engine
+from rlm_integrations.rlm import RLM
 
 __all__ = ["Face"]
 
@@ -108,8 +109,9 @@ class Face(BaseModel):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
     def _with(self, settings: Mapping[str, Any]) -> Self:
-        """The same with other settings, whose runs count among those of this one unless ``max_runs`` is set."""
+        """The same with other settings, whose runs count together with those of all that have its ``max_runs``."""
         made = type(self)(**{**self._set(), **settings})
-        if not settings.keys() & {"max_runs", "llm"}:
-            made._engine.share_room(self._engine)
+        # What was bound makes another for each call. An RLM that was given has a room of its own.
+        if not isinstance(made.llm, RLM):
+            made._engine = made._engine.counted_in(self._engine.rlm.settings.room.of(made.max_runs))
         return made

@@ -199,7 +199,7 @@ class RaySession(OneAtATime):
             why = f": {str(lost_by)[:MAX_REASON_CHARS]}" if lost_by else ""
             raise SandboxError(
                 f"the sandbox lost the node of a session {self._restarts} times: check the cluster{why}"
-            ) from lost_by
+            ) from None
 
     def _noted(self, output: CellOutput) -> CellOutput:
         if not (note := self._note):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rlm_integrations import RLM, Budget, BudgetExceeded, Message, SessionWaiting, Trajectory
+from rlm_integrations import RLM, Budget, BudgetExceeded, Message, Reply, SessionWaiting, Trajectory
 from rlm_integrations.cli.narrator import Narrator
 from rlm_integrations.engine.effects import calling_session
 from rlm_integrations.page.data import page_data
@@ -144,6 +144,55 @@ def test_a_sandbox_is_told_below_which_session_the_run_of_a_tool_stands(run: Any
     assert run(rlm, "root?", "four").answer == "9"
     assert hall.below == [hall.sessions[0]]
     assert calling_session.get() is None
+
+
+@pytest.mark.parametrize("asked", ["for a turn", "by a cell"])
+def test_a_sandbox_is_told_below_which_session_the_run_of_a_model_stands(
+    run: Any, sandbox: ProcessSandbox, asked: str
+) -> None:
+    class Inner:
+        name = "inner"
+
+        def complete(self, messages: Sequence[Message], **options: Any) -> Reply:
+            return Reply(self._said(inner.completion("How long?", "four")))
+
+        async def acomplete(self, messages: Sequence[Message], **options: Any) -> Reply:
+            return Reply(self._said(await inner.acompletion("How long?", "four")))
+
+        def _said(self, answer: str) -> str:
+            return cell(f"FINAL(len(context) + {answer} - 3)") if asked == "for a turn" else answer
+
+    hall = Hall(sandbox)
+    inner = RLM(ScriptedModel([ANSWER]), sandbox=hall)
+    model = Inner() if asked == "for a turn" else ScriptedModel([cell("FINAL(int(llm_query('How long?')) + 1)")])
+    rlm = RLM(model, recursive_model=Inner(), sandbox=hall)
+    assert run(rlm, "root?", "four").answer == "9"
+    assert hall.below == [hall.sessions[0]]
+    assert calling_session.get() is None
+
+
+def test_a_task_that_a_tool_leaves_behind_keeps_no_session(sandbox: ProcessSandbox) -> None:
+    hall = Hall(sandbox)
+    inner = RLM(ScriptedModel([ANSWER]), sandbox=hall)
+
+    async def ask() -> Any:
+        over, tasks = asyncio.Event(), list[asyncio.Task[Any]]()
+
+        async def later() -> Any:
+            await over.wait()
+            return await inner.acompletion("How long?", "four")
+
+        async def begin() -> int:
+            tasks.append(asyncio.create_task(later()))
+            return 9
+
+        rlm = RLM(ScriptedModel([cell("FINAL(begin())")]), sandbox=hall, tools=[begin])
+        await rlm.acompletion("root?", "four")
+        over.set()
+        return await tasks[0]
+
+    assert asyncio.run(ask()) == "8"
+    assert hall.below == []
 
 
 def test_all_who_are_told_of_a_run_are_told_that_it_waits(sandbox: ProcessSandbox, tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableLambda
 
 from rlm_integrations import InvalidInput, ModelUnavailable
 from rlm_integrations.engine.conversation import Conversation
 from rlm_integrations.engine.tree import Tree
-from rlm_integrations.langchain import ChatRLM, RLMRunnable
+from rlm_integrations.langchain import ChatRLM, RLMRunnable, create_rlm_documents_chain
 from rlm_integrations.langchain.async_reporting import AsyncReporting
 from rlm_integrations.sandbox.session import ProcessSession
 from tests.langchain.scripted import ScriptedChat
@@ -108,6 +110,19 @@ def test_no_more_than_max_runs_are_under_way(make: Make, ask: Callable[..., list
     assert model.most == 3
 
 
+@pytest.mark.parametrize("chain", [False, True], ids=["runnable", "documents chain"])
+def test_what_is_bound_to_one_runnable_has_one_limit_too(make: Make, sandbox: Any, chain: bool) -> None:
+    """Each call makes the runnable with the bound settings again."""
+    model = Crowd()
+    rlm: Any = create_rlm_documents_chain(model, sandbox=sandbox, max_runs=5) if chain else make(model, max_runs=5)
+    questions = [{"query": f"q{i}", "context": [Document("text")]} for i in range(12)]
+    assert abatch(rlm.bind(max_runs=2), questions) == ["1"] * 12
+    assert model.most == 2
+    other = Crowd()
+    assert abatch(rlm.bind(llm=other), questions) == ["1"] * 12
+    assert other.most == 5
+
+
 def test_what_waits_is_not_told_of_as_begun(make: Make) -> None:
     """Callbacks would else see thousands of runs open, each with its context checked and hashed."""
 
@@ -134,6 +149,24 @@ def test_a_chat_model_takes_max_runs_too(make: Make, sandbox: Any) -> None:
     answers = asyncio.run(ChatRLM(llm=model, sandbox=sandbox, max_runs=2).abatch(["how long?"] * 8))
     assert [answer.text for answer in answers] == ["1"] * 8
     assert model.most == 2
+
+
+def test_nothing_is_retrieved_for_chats_that_wait(sandbox: Any) -> None:
+    now = most = 0
+
+    def find(query: str) -> list[Document]:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        return [Document("text")]
+
+    def watch(event: Any) -> None:
+        nonlocal now
+        now -= event.parent_id is None and event.kind == "run_ended"
+
+    chat = ChatRLM(llm=Crowd(), sandbox=sandbox, max_runs=2, retriever=RunnableLambda(find), observers=[watch])
+    assert [answer.text for answer in asyncio.run(chat.abatch(["how long?"] * 8))] == ["1"] * 8
+    assert (most, now) == (2, 0)
 
 
 @pytest.mark.parametrize("max_runs", [0, 2.5])

@@ -69,6 +69,12 @@ def test_the_prompt_gives_question_and_instructions_and_no_documents(ask: Any, m
     assert "Bob" not in system + user
 
 
+def test_settings_that_are_bound_go_with_the_instructions(ask: Any, make_chain: Any) -> None:
+    llm = ScriptedChat([SUM])
+    assert ask(make_chain(llm, PROMPT).bind(temperature=0.5), ASKED) == "7"
+    assert "Answer in French" in str(llm.calls[0][0].content)
+
+
 @pytest.mark.parametrize("key", ["input", "query", "question"])
 def test_without_a_prompt_the_question_stands_under_one_of_three_keys(ask: Any, make_chain: Any, key: str) -> None:
     llm = ScriptedChat([cell("FINAL(query + str(len(context)))")])
