@@ -97,7 +97,7 @@ class DocumentsOnDisk(Sequence[Document]):
     @property
     @abstractmethod
     def sha256(self) -> str:
-        """What ``Context.sha256`` of a list of the same documents is."""
+        """A hash of all documents: of a whole store what ``Context.sha256`` of a list of the same ones is."""
 
     @property
     @abstractmethod
@@ -116,10 +116,6 @@ class DocumentsOnDisk(Sequence[Document]):
     def metadata_of(self, ids: Set[str]) -> dict[str, dict[str, Any]]:
         """The metadata of the documents ``ids``."""
         return {id: metadata for id, metadata in self.heads() if id in ids}
-
-    @abstractmethod
-    def begins(self, index: int, chars: int) -> str:
-        """The first ``chars`` characters of a document."""
 
     @abstractmethod
     def find(self, quote: str) -> tuple[str, int] | None:
@@ -369,9 +365,17 @@ def _keyed(value: Any, depth: int = 0) -> Any:
 def _with_own_ids(items: list[Any]) -> list[Any]:
     """Documents that share an id get a number behind it, or a citation could mean either."""
     ids = [getattr(item, "id", None) for item in items]
+    for index, own in own_ids(ids).items():
+        items[index] = Document(items[index], id=own, metadata=items[index].metadata)
+    return items
+
+
+def own_ids(ids: Sequence[str | None]) -> dict[int, str]:
+    """By its index, a new id for each one of ``ids`` that came before."""
     taken = set(ids)
     seen: dict[str, int] = {}
-    for index, (id, item) in enumerate(zip(ids, items, strict=True)):
+    own_ids: dict[int, str] = {}
+    for index, id in enumerate(ids):
         if id is None:
             continue
         seen[id] = seen.get(id, 0) + 1
@@ -379,8 +383,23 @@ def _with_own_ids(items: list[Any]) -> list[Any]:
             while (own := f"{id}#{seen[id]}") in taken:
                 seen[id] += 1
             taken.add(own)
-            items[index] = Document(item, id=own, metadata=item.metadata)
-    return items
+            own_ids[index] = own
+    return own_ids
+
+
+def cuts(text: str, chars: int) -> Iterator[tuple[int, int]]:
+    """Where to cut ``text``: at the last paragraph, line, sentence or word end within ``chars``."""
+    start = 0
+    while start < len(text):
+        end = start + chars
+        if end < len(text):
+            for mark in ("\n\n", "\n", ". ", " "):
+                found = text.rfind(mark, start + chars // 3, end)
+                if found >= 0:
+                    end = found + len(mark)
+                    break
+        yield start, min(end, len(text))
+        start = end
 
 
 def _hint(value: Any) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from rlm_integrations.context import Document, texts_of
+from rlm_integrations.context import Document, cuts, texts_of
 
 PASSAGE_CHARS = 300
 INDEXED_CHARS = 4_000_000
@@ -215,15 +215,5 @@ def _best_part(passage: Passage, terms: Sequence[str]) -> Passage:
 
 
 def passages(text: str) -> Iterator[tuple[int, int]]:
-    """Where to cut ``text``: at the last paragraph, line, sentence or word end within ``PASSAGE_CHARS``."""
-    start = 0
-    while start < len(text):
-        end = start + PASSAGE_CHARS
-        if end < len(text):
-            for mark in ("\n\n", "\n", ". ", " "):
-                found = text.rfind(mark, start + PASSAGE_CHARS // 3, end)
-                if found >= 0:
-                    end = found + len(mark)
-                    break
-        yield start, min(end, len(text))
-        start = end
+    """Where the passages of ``text`` are."""
+    return cuts(text, PASSAGE_CHARS)

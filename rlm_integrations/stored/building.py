@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from rlm_integrations.context import NO_FILES, Digest, File, files_of, read_files
+from rlm_integrations.context import NO_FILES, Digest, File, files_of, own_ids, read_files
 from rlm_integrations.errors import InvalidInput
 from rlm_integrations.stored.documents import StoredDocuments
 from rlm_integrations.stored.locks import alone, unused, used
@@ -150,15 +150,8 @@ def _remove_unused(folder: Path, lock: str) -> None:
 def _with_own_ids(files: Iterator[File]) -> list[File]:
     """As a context numbers documents that share an id: those of a file that is given twice."""
     listed = list(files)
-    taken = {file.id for file in listed}
-    seen: dict[str, int] = {}
-    for number, file in enumerate(listed):
-        seen[file.id] = seen.get(file.id, 0) + 1
-        if seen[file.id] > 1:
-            while (own := f"{file.id}#{seen[file.id]}") in taken:
-                seen[file.id] += 1
-            taken.add(own)
-            listed[number] = file._replace(id=own)
+    for number, own in own_ids([file.id for file in listed]).items():
+        listed[number] = listed[number]._replace(id=own)
     return listed
 
 

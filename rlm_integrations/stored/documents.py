@@ -127,14 +127,12 @@ class StoredDocuments(DocumentsOnDisk):
     def head(self) -> str:
         """The first characters of the first text that has any."""
         first = next((index for index, row in enumerate(self._rows()) if row.chars), None)
-        return "" if first is None else self.begins(first, HEAD_CHARS)
-
-    def begins(self, index: int, chars: int) -> str:
-        """The first ``chars`` characters of a document."""
-        number = self.numbers[index]
+        if first is None:
+            return ""
+        number = self.numbers[first]
         row = self.store.pack.row(number)
         # A character takes four bytes at most.
-        return self.store.pack.piece(number, 0, min(4 * chars, row.text_end - row.text_start))[:chars]
+        return self.store.pack.piece(number, 0, min(4 * HEAD_CHARS, row.text_end - row.text_start))[:HEAD_CHARS]
 
     def find(self, quote: str) -> tuple[str, int] | None:
         """Document id and offset of a place where ``quote`` stands word for word, as ``Store.find``."""

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rlm_integrations.context import Document
+from rlm_integrations.context import Document, cuts
 from rlm_integrations.errors import InvalidInput
 from rlm_integrations.stored.scan import bounds, runs
 
@@ -84,20 +84,10 @@ class IndexWriter:
 
 
 def blocks(text: str) -> Iterator[tuple[int, int]]:
-    """Where to cut ``text``: at the last paragraph, line, sentence or word end in ``BLOCK_CHARS``; at least one."""
-    start = 0
-    while True:
-        end = start + BLOCK_CHARS
-        if end >= len(text):
-            yield start, len(text)
-            return
-        for mark in ("\n\n", "\n", ". ", " "):
-            found = text.rfind(mark, start + BLOCK_CHARS // 3, end)
-            if found >= 0:
-                end = found + len(mark)
-                break
-        yield start, end
-        start = end
+    """Where the blocks of ``text`` are; at least one."""
+    if not text:
+        yield 0, 0
+    yield from cuts(text, BLOCK_CHARS)
 
 
 def _said_of(document: Document) -> str:

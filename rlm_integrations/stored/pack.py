@@ -18,12 +18,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 from rlm_integrations.context import Document
 
-__all__ = ["Head", "Pack", "PackSize", "PackWriter", "Row", "write_pack"]
+__all__ = ["ROW", "Head", "Pack", "PackSize", "PackWriter", "Row", "write_pack"]
 
 PIECE_BYTES = 1 << 20
 ROWS_AT_ONCE = 1_000
 
-_ROW = struct.Struct("<4Q")
+ROW = struct.Struct("<4Q")
 # Of the bytes of a character in UTF-8, all but the first.
 _CONTINUATION = bytes(range(0x80, 0xC0))
 
@@ -72,8 +72,8 @@ class Pack:
         if not 0 <= start <= stop <= self.documents:
             raise IndexError(f"there are {self.documents:,} documents, from 0; asked for {start} up to {stop}")
         for first in range(start, stop, ROWS_AT_ONCE):
-            begin, end = (self.table + number * _ROW.size for number in (first, min(stop, first + ROWS_AT_ONCE)))
-            yield from map(Row._make, _ROW.iter_unpack(self.read_bytes(begin, end)))
+            begin, end = (self.table + number * ROW.size for number in (first, min(stop, first + ROWS_AT_ONCE)))
+            yield from map(Row._make, ROW.iter_unpack(self.read_bytes(begin, end)))
 
     def chars(self, number: int) -> int:
         """Characters of a document's text."""
@@ -180,7 +180,7 @@ class PackWriter:
         for start in range(0, len(document), PIECE_BYTES):
             self._write(str.__getitem__(document, slice(start, start + PIECE_BYTES)).encode("utf-8", "surrogatepass"))
         row = Row(head_start, text_start, self._at, len(document))
-        self._table += _ROW.pack(*row)
+        self._table += ROW.pack(*row)
         self._chars += row.chars
         # A character takes one, two or four bytes there: all as many as the widest, which need not be so in the file.
         self._largest = max(self._largest, sys.getsizeof(document))
@@ -191,7 +191,7 @@ class PackWriter:
         table = self._at
         self._write(self._table)
         self._file.flush()
-        return PackSize(len(self._table) // _ROW.size, table, self._chars, self._largest)
+        return PackSize(len(self._table) // ROW.size, table, self._chars, self._largest)
 
     def _write(self, data: bytes | bytearray) -> None:
         self._file.write(data)

@@ -15,7 +15,7 @@ from rlm_integrations.errors import InvalidInput
 from rlm_integrations.stored.documents import StoredDocument, StoredDocuments
 from rlm_integrations.stored.locks import share
 from rlm_integrations.stored.lookup import Lookup, Place
-from rlm_integrations.stored.pack import Pack
+from rlm_integrations.stored.pack import ROW, Pack
 from rlm_integrations.stored.scan import find
 
 __all__ = ["FACTS", "INDEX", "PACK", "VERSION", "Facts", "Store"]
@@ -93,7 +93,7 @@ class Store:
             fd = os.open(os.path.join(path, PACK), os.O_RDONLY | os.O_CLOEXEC)
             if not share(fd) or not os.path.samestat(os.fstat(fd), os.stat(os.path.join(path, PACK))):
                 raise ValueError("it is being removed")
-            if os.fstat(fd).st_size != facts.table + 32 * facts.documents:
+            if os.fstat(fd).st_size != facts.table + ROW.size * facts.documents:
                 raise ValueError(f"{PACK} has another size than it had")
             if os.stat(os.path.join(path, INDEX)).st_size != facts.index:
                 raise ValueError(f"{INDEX} has another size than it had")
