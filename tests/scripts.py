@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from rlm_integrations import Message, RLMResult
+import pytest
+
+from rlm_integrations import LanguageModel, Message, Reply, RLMResult
 from rlm_integrations.events import Event
+from rlm_integrations.models import LiteLLMModel
 
 
 def cell(code: str) -> str:
@@ -16,6 +20,19 @@ def cell(code: str) -> str:
 def events(result: RLMResult, kind: str) -> list[Event]:
     """All events of one kind."""
     return [event for event in result.trajectory if event.kind == kind]
+
+
+def play(monkeypatch: pytest.MonkeyPatch, model: LanguageModel) -> None:
+    """Have ``model`` answer in place of all models that are given by name."""
+
+    def complete(self: LiteLLMModel, messages: Sequence[Message], **options: Any) -> Reply:
+        return model.complete(messages, **options)
+
+    async def acomplete(self: LiteLLMModel, messages: Sequence[Message], **options: Any) -> Reply:
+        return await model.acomplete(messages, **options)
+
+    monkeypatch.setattr(LiteLLMModel, "complete", complete)
+    monkeypatch.setattr(LiteLLMModel, "acomplete", acomplete)
 
 
 def by_role(root: Sequence[str], sub_call: Callable[[str], str]) -> Callable[[Sequence[Message]], str]:

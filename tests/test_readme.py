@@ -23,7 +23,7 @@ import pytest
 import yaml
 from llama_index.core import Settings
 
-from rlm_integrations import RLM, Budget, Message, Reply, errors, events
+from rlm_integrations import RLM, Budget, Message, errors, events
 from rlm_integrations.cli.arguments import parser
 from rlm_integrations.cli.exits import Exit
 from rlm_integrations.engine.sub_calls import FUNCTIONS
@@ -33,7 +33,7 @@ from rlm_integrations.sandbox import ProcessSandbox
 from rlm_integrations.sandbox.modules import PRELOADED
 from rlm_integrations.testing import ScriptedModel
 from tests.langchain.scripted import ScriptedChat
-from tests.scripts import cell
+from tests.scripts import cell, play
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -119,16 +119,7 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Non
             asked = messages[1].content
             return cell(next(code for query, code in REPLIES[section].items() if query in asked))
 
-        model = ScriptedModel(answer)
-
-        def complete(self: LiteLLMModel, messages: Sequence[Message], **options: Any) -> Reply:
-            return model.complete(messages, **options)
-
-        async def acomplete(self: LiteLLMModel, messages: Sequence[Message], **options: Any) -> Reply:
-            return await model.acomplete(messages, **options)
-
-        monkeypatch.setattr(LiteLLMModel, "complete", complete)
-        monkeypatch.setattr(LiteLLMModel, "acomplete", acomplete)
+        play(monkeypatch, ScriptedModel(answer))
 
         def chat(messages: Any) -> str:
             return answer([Message("user", str(message.text)) for message in messages])

@@ -9,20 +9,17 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from rlm_integrations import Message, Reply
-from rlm_integrations.models import LiteLLMModel
 from rlm_integrations.testing import ScriptedModel
 from tests.cookbooks.conftest import COOKBOOKS
 from tests.langchain.scripted import ScriptedChat
 from tests.openai_server import OpenAIServer
-from tests.scripts import cell
+from tests.scripts import cell, play
 
 TEXT = (COOKBOOKS / "scale.md").read_text("utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
@@ -38,16 +35,7 @@ def promised(code: str) -> list[str]:
 
 @pytest.mark.parametrize("code", HERE, ids=lambda code: re.findall(r"[\w.]+\(", code)[0][:-1])
 def test_a_snippet_prints_what_it_says(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    model = ScriptedModel(lambda _: CODE)
-
-    def complete(self: LiteLLMModel, messages: Sequence[Message], **options: Any) -> Reply:
-        return model.complete(messages, **options)
-
-    async def acomplete(self: LiteLLMModel, messages: Sequence[Message], **options: Any) -> Reply:
-        return await model.acomplete(messages, **options)
-
-    monkeypatch.setattr(LiteLLMModel, "complete", complete)
-    monkeypatch.setattr(LiteLLMModel, "acomplete", acomplete)
+    play(monkeypatch, ScriptedModel(lambda _: CODE))
     monkeypatch.setattr("langchain.chat_models.init_chat_model", lambda *_, **__: ScriptedChat(lambda _: CODE))
     monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
     monkeypatch.chdir(tmp_path)

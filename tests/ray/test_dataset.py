@@ -22,16 +22,10 @@ from rlm_integrations.ray.shipping import ShippedRLM
 from rlm_integrations.sandbox import ProcessSandbox
 from rlm_integrations.testing import ScriptedModel
 from tests.openai_server import OpenAIServer, Refused
+from tests.ray.marks import ON_RAY_DATA
 from tests.ray.provider import ProvidedModel, in_flight, provider
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.enable_socket,
-    # Ray Data sets what it has deprecated itself.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
-    # It would like more blocks than there are, where the rows are few.
-    pytest.mark.filterwarnings("ignore:The minimum number of concurrent actors"),
-]
+pytestmark = ON_RAY_DATA
 
 KEY = "sk-hunter2hunter2"
 CALL = {"calls": 1, "input_tokens": 100, "output_tokens": 20, "cached_tokens": 0, "cost_usd": 0.01}

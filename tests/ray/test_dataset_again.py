@@ -23,16 +23,11 @@ import ray
 from rlm_integrations import RLM
 from rlm_integrations.ray import answer_dataset
 from tests.openai_server import OpenAIServer
+from tests.ray.marks import ON_RAY_DATA
 from tests.ray.provider import PostingModel
 from tests.scripts import cell
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.enable_socket,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
-    # It would like more blocks than there are, where the rows are few.
-    pytest.mark.filterwarnings("ignore:The minimum number of concurrent actors"),
-]
+pytestmark = ON_RAY_DATA
 
 ROWS = 18
 # Every second row is held up in its second turn.

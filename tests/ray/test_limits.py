@@ -18,15 +18,10 @@ from rlm_integrations import RLM, BudgetExceeded, InvalidInput, Message, Reply, 
 from rlm_integrations.ray import JobLimits, answer_dataset, ledger
 from rlm_integrations.ray.limited_model import LimitedModel, Permits
 from rlm_integrations.testing import ScriptedModel
+from tests.ray.marks import ON_RAY_DATA
 from tests.ray.provider import ProvidedModel, in_flight, provider
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.enable_socket,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
-    # It would like more blocks than there are, where the rows are few.
-    pytest.mark.filterwarnings("ignore:The minimum number of concurrent actors"),
-]
+pytestmark = ON_RAY_DATA
 
 ASKED = [Message("user", "x" * 384)]  # 100 tokens
 
